@@ -1,0 +1,3 @@
+//! Configuration: from files, environment and flags to `Settings`. Never used after start-up except through `Settings`.
+
+pub mod settings;

@@ -1,0 +1,143 @@
+//! The one error type. It says what went wrong (`kind`, also the metric label), whose fault it was (`side`), and carries
+//! a sentence for the operator. It never carries a token, a code, a cookie or a secret: a `detail` is written to the log.
+//!
+//! `gateway::respond` is the only place that turns an `Error` into an answer.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// What went wrong, for programs. `as_str` is the bounded label set of logs and metrics.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Kind {
+    /// The request cannot be understood in exactly one way (400).
+    BadRequest,
+    /// The callback does not belong to a sign-in of this browser (400).
+    Callback,
+    /// A sign-in answer of the provider that fails a check of OpenID Connect Core §3.1.3.7 (400).
+    IdToken,
+    /// A fault of our own (500).
+    Internal,
+    /// The keys that would decide are not to be had now (503).
+    KeysUnavailable,
+    /// The provider answered something that is no answer (502).
+    ProviderAnswer,
+    /// The provider refused: an OAuth error response (RFC 6749 §5.2, §4.1.2.1).
+    ProviderRefused,
+    /// The provider cannot be reached, or answers 5xx (503).
+    ProviderUnavailable,
+    /// More than a limit allows (429).
+    RateLimited,
+    /// The upstream broke the connection or the protocol (502).
+    UpstreamFailed,
+    /// The upstream did not answer in time (504).
+    UpstreamTimeout,
+}
+
+impl Kind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::Callback => "callback",
+            Self::IdToken => "id_token",
+            Self::Internal => "internal",
+            Self::KeysUnavailable => "keys_unavailable",
+            Self::ProviderAnswer => "provider_answer",
+            Self::ProviderRefused => "provider_refused",
+            Self::ProviderUnavailable => "provider_unavailable",
+            Self::RateLimited => "rate_limited",
+            Self::UpstreamFailed => "upstream_failed",
+            Self::UpstreamTimeout => "upstream_timeout",
+        }
+    }
+}
+
+/// Whose fault it was.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Side {
+    Client,
+    Internal,
+    Provider,
+    Upstream,
+}
+
+/// See the module. Boxed inside, so that `Result<T, Error>` stays small on the request path.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: Kind,
+    side: Side,
+    detail: Cow<'static, str>,
+    /// The `error` member of an OAuth error response, if that is what it was.
+    oauth: Option<String>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+        let side = match kind {
+            Kind::BadRequest | Kind::Callback | Kind::RateLimited => Side::Client,
+            Kind::Internal => Side::Internal,
+            Kind::IdToken
+            | Kind::KeysUnavailable
+            | Kind::ProviderAnswer
+            | Kind::ProviderRefused
+            | Kind::ProviderUnavailable => Side::Provider,
+            Kind::UpstreamFailed | Kind::UpstreamTimeout => Side::Upstream,
+        };
+        Self(Box::new(Inner { kind, side, detail: detail.into(), oauth: None, source: None }))
+    }
+
+    /// Adds the cause; its text goes to the log, so it must hold nothing secret.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Adds the `error` code of an OAuth error response.
+    #[must_use]
+    pub fn oauth(mut self, code: impl Into<String>) -> Self {
+        self.0.oauth = Some(code.into());
+        self
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    pub fn side(&self) -> Side {
+        self.0.side
+    }
+
+    pub fn oauth_code(&self) -> Option<&str> {
+        self.0.oauth.as_deref()
+    }
+
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.detail)?;
+        let mut cause = self.0.source.as_deref().map(|e| e as &dyn std::error::Error);
+        // Three causes say enough; a longer chain is a library talking to itself.
+        for _ in 0..3 {
+            let Some(e) = cause else { break };
+            write!(f, ": {e}")?;
+            cause = e.source();
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}({self})", self.0.kind)
+    }
+}
+
+impl std::error::Error for Error {}
