@@ -27,6 +27,8 @@ pub enum Kind {
     ProviderUnavailable,
     /// More than a limit allows (429).
     RateLimited,
+    /// A session that no browser would keep in its cookies (400).
+    SessionTooLarge,
     /// The upstream broke the connection or the protocol (502).
     UpstreamFailed,
     /// The upstream did not answer in time (504).
@@ -45,6 +47,7 @@ impl Kind {
             Self::ProviderRefused => "provider_refused",
             Self::ProviderUnavailable => "provider_unavailable",
             Self::RateLimited => "rate_limited",
+            Self::SessionTooLarge => "session_too_large",
             Self::UpstreamFailed => "upstream_failed",
             Self::UpstreamTimeout => "upstream_timeout",
         }
@@ -83,7 +86,8 @@ impl Error {
             | Kind::KeysUnavailable
             | Kind::ProviderAnswer
             | Kind::ProviderRefused
-            | Kind::ProviderUnavailable => Side::Provider,
+            | Kind::ProviderUnavailable
+            | Kind::SessionTooLarge => Side::Provider,
             Kind::UpstreamFailed | Kind::UpstreamTimeout => Side::Upstream,
         };
         Self(Box::new(Inner { kind, side, detail: detail.into(), oauth: None, source: None }))

@@ -1,0 +1,143 @@
+//! Puts the parts together: settings into a gateway, a gateway into a server; waits for signals, drains, ends.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::header::HeaderValue;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::audit;
+use crate::config::settings::Settings;
+use crate::error::Error;
+use crate::gateway::{Gateway, Shared};
+use crate::net::listen::bind_all;
+use crate::net::tls;
+use crate::reload::Reload;
+use crate::server::{Common, Live, Served, admin, start};
+use crate::session::manager::State;
+use crate::telemetry::log;
+use crate::telemetry::metrics::Metrics;
+
+/// Why the process could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("cannot listen on {0}")]
+    Listen(#[source] io::Error),
+    #[error("the TLS certificate cannot be used: {0}")]
+    Tls(#[source] io::Error),
+    #[error("{0}")]
+    Gateway(#[from] Error),
+    #[error("the system refused: {0}")]
+    System(#[from] io::Error),
+}
+
+/// A server that is up: what a test or the demo holds on to.
+pub struct Running {
+    pub live: Live,
+    pub shared: Shared,
+    drain: watch::Sender<bool>,
+    ended: mpsc::Receiver<()>,
+    timeout: Duration,
+}
+
+/// Runs until a signal ends it. Call it on the control runtime, which is to have one thread.
+pub async fn run(settings: Settings, reload: Reload) -> Result<(), Failure> {
+    let mut terminate = Signals::new()?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut running = launch(settings).await?;
+    loop {
+        tokio::select! {
+            name = terminate.next() => {
+                tracing::info!(signal = name, "shutting down");
+                break;
+            }
+            _ = hangup.recv() => reload.run(&running),
+        }
+    }
+    tokio::select! {
+        drained = running.drain() => {
+            if !drained {
+                tracing::warn!("connections were still open at the end of drain_timeout");
+            }
+        }
+        name = terminate.next() => tracing::warn!(signal = name, "a second signal: ending at once"),
+    }
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// Binds, builds and starts everything; returns when requests are served.
+pub async fn launch(settings: Settings) -> Result<Running, Failure> {
+    let workers = match settings.server.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    };
+    let shared = Shared {
+        control: tokio::runtime::Handle::current(),
+        metrics: Arc::new(Metrics::new(workers)),
+        state: Arc::new(State::default()),
+        draining: Arc::new(AtomicBool::new(false)),
+        workers,
+        instance: HeaderValue::try_from(format!("1.1 doorward-{:08x}", fastrand::u32(..)))
+            .unwrap_or(HeaderValue::from_static("1.1 doorward")),
+    };
+    let timeout = settings.server.drain_timeout;
+    let listen = settings.server.listen.clone();
+    let admin_address = settings.admin.as_ref().map(|a| a.listen);
+    let json_log = log::is_json(settings.telemetry.format);
+    let served = build(settings, &shared)?;
+    let sets = bind_all(&listen, workers).map_err(Failure::Listen)?;
+    let live: Live = Arc::new(ArcSwap::from_pointee(served));
+    if let Some(address) = admin_address {
+        let listener = admin::bind(address).await.map_err(Failure::Listen)?;
+        tokio::spawn(admin::run(listener, Arc::clone(&live)));
+    }
+    let (drain, draining) = watch::channel(false);
+    let (alive, ended) = mpsc::channel(1);
+    let common = Common { live: Arc::clone(&live), drain: draining, open: Arc::new(AtomicUsize::new(0)), json_log };
+    start(sets, &common, &alive)?;
+    tracing::info!(listen = ?listen, workers, version = env!("CARGO_PKG_VERSION"), "doorward is up");
+    Ok(Running { live, shared, drain, ended, timeout })
+}
+
+/// One configuration, ready to be served.
+pub fn build(settings: Settings, shared: &Shared) -> Result<Served, Failure> {
+    let tls = settings.server.tls.as_ref().map(tls::acceptor).transpose().map_err(Failure::Tls)?;
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(Served { gateway: Arc::new(Gateway::new(settings, shared)?), tls })
+}
+
+impl Running {
+    /// Stops taking connections, lets what is under way finish; false when `drain_timeout` came first.
+    pub async fn drain(&mut self) -> bool {
+        self.shared.draining.store(true, Ordering::Relaxed);
+        self.drain.send_replace(true);
+        audit!(event = "drain", timeout_seconds = self.timeout.as_secs());
+        // Every worker holds a sender; the channel ends when the last is gone.
+        tokio::time::timeout(self.timeout, self.ended.recv()).await.is_ok()
+    }
+}
+
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.term.recv() => "SIGTERM",
+            _ = self.int.recv() => "SIGINT",
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! `doorward check`
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use super::{FAILED, control, fail, misconfigured, sources};
+use crate::config::settings::{Settings, Target};
+use crate::config::{Flags, load};
+use crate::net::tls;
+use crate::provider::Provider;
+
+pub(super) fn check(config: Option<PathBuf>, connect: bool) -> ExitCode {
+    let loaded = sources(config, Flags::default()).and_then(|sources| load(&sources));
+    let settings = match loaded {
+        Ok(settings) => settings,
+        Err(problems) => return misconfigured(&problems),
+    };
+    let mut out = std::io::stdout();
+    for warning in &settings.warnings {
+        let _ = writeln!(out, "warning: {warning}");
+    }
+    if let Some(Err(error)) = settings.server.tls.as_ref().map(tls::acceptor) {
+        return fail(super::MISUSED, &format!("server.tls: {error}"));
+    }
+    let _ = writeln!(
+        out,
+        "the configuration is valid: {} route(s), {} provider(s), {}",
+        settings.routes.len(),
+        settings.providers.len(),
+        settings.server.public_url
+    );
+    if connect { control(try_all(&settings)) } else { ExitCode::SUCCESS }
+}
+
+/// Asks everything that the configuration names, and prints a line for each.
+async fn try_all(settings: &Settings) -> ExitCode {
+    let mut failed = false;
+    let mut say = |what: String, result: Result<(), String>| {
+        let line = match &result {
+            Ok(()) => format!("ok      {what}"),
+            Err(why) => format!("FAILED  {what}: {why}"),
+        };
+        failed |= result.is_err();
+        let _ = writeln!(std::io::stdout(), "{line}");
+    };
+    for provider in &settings.providers {
+        let name = format!("provider {} ({})", provider.name, provider.issuer);
+        let made = Provider::new(provider, &[], tokio::runtime::Handle::current(), Arc::new(|_, _| {}));
+        match made {
+            Err(error) => say(name, Err(error.to_string())),
+            Ok(made) => {
+                let loaded = made.load().await;
+                say(name, loaded.map_err(|error| error.to_string()));
+            }
+        }
+    }
+    for route in &settings.routes {
+        if matches!(route.upstream.target, Target::Status(_)) {
+            continue;
+        }
+        let reached = match crate::upstream::Upstream::new(&route.upstream, 1) {
+            Ok(upstream) => upstream.probe().await,
+            Err(error) => Err(error),
+        };
+        say(format!("upstream of route {}", route.name), reached.map_err(|error| error.to_string()));
+    }
+    if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS }
+}

@@ -1,0 +1,106 @@
+//! The first step: a request is understood in exactly one way, or refused. One canonical host, one canonical path, one
+//! framing; what stays ambiguous is 400, since whoever is asked next might read it differently.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::{EXPECT, HOST, HeaderMap, HeaderValue, VIA};
+use http::request::Parts;
+use http::{Method, StatusCode, Version};
+
+use super::Gateway;
+use super::conn::Conn;
+use super::site::Site;
+use crate::http::forwarded::{self, Seen};
+use crate::http::headers::framing_ok;
+use crate::http::uri::{Path, canonical_host, canonical_path};
+
+/// What the rest of the journey goes by.
+pub struct Admitted<'a> {
+    pub site: Arc<Site>,
+    pub path: Path<'a>,
+    pub client: IpAddr,
+    pub seen: Seen,
+}
+
+/// Why a request is not understood: a status and a sentence for whoever sent it.
+#[derive(Debug)]
+pub struct Refusal {
+    pub status: StatusCode,
+    pub why: &'static str,
+}
+
+fn bad(why: &'static str) -> Refusal {
+    Refusal { status: StatusCode::BAD_REQUEST, why }
+}
+
+/// `raw_path` is the request target's path, as sent.
+pub fn admit<'a>(gateway: &Gateway, conn: &Conn, parts: &Parts, raw_path: &'a str) -> Result<Admitted<'a>, Refusal> {
+    method(&parts.method)?;
+    if parts.version != Version::HTTP_11 && parts.version != Version::HTTP_10 {
+        return Err(Refusal {
+            status: StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            why: "only HTTP/1.1 and HTTP/1.0 are spoken here",
+        });
+    }
+    // SECURITY: H-05, H-06. hyper resolves CL beside TE; what it lets pass of TE is refused here.
+    framing_ok(parts).map_err(|status| Refusal {
+        status,
+        why: if parts.headers.contains_key(EXPECT) { "this expectation cannot be met" } else { "ambiguous framing" },
+    })?;
+    let host = authority(parts)?;
+    let path = canonical_path(raw_path).map_err(|r| bad(r.as_str()))?;
+    let trusted = gateway.trust.trusts(conn.peer);
+    if !trusted && let Some(site) = conn.site(host, gateway.epoch) {
+        return Ok(Admitted { site, path, client: conn.peer, seen: Seen::direct(conn.peer) });
+    }
+    let seen = forwarded::read(&parts.headers, conn.peer, &gateway.trust).map_err(|r| bad(r.as_str()))?;
+    let text = seen.host.as_deref().map_or_else(|| host.to_str().map_err(|_| bad("an invalid Host")), Ok)?;
+    let name = canonical_host(text).map_err(|r| bad(r.as_str()))?;
+    let site = Arc::new(Site::new(&name, seen.proto, &gateway.settings.server.public_url, &gateway.table));
+    if !trusted {
+        conn.keep_site(host, gateway.epoch, &site);
+    }
+    looped(&parts.headers, gateway)?;
+    Ok(Admitted { site, path, client: seen.client, seen })
+}
+
+/// Exactly one Host (H-01), and the same authority in the target where it has one (H-02).
+fn authority(parts: &Parts) -> Result<&HeaderValue, Refusal> {
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let host = hosts.next().ok_or_else(|| bad("no Host"))?;
+    if hosts.next().is_some() {
+        return Err(bad("more than one Host"));
+    }
+    if let Some(target) = parts.uri.authority() {
+        if !matches!(parts.uri.scheme_str(), Some("http" | "https")) {
+            return Err(bad("a target that is neither http nor https"));
+        }
+        let named = canonical_host(target.as_str()).map_err(|r| bad(r.as_str()))?;
+        let told = host.to_str().ok().and_then(|h| canonical_host(h).ok()).ok_or_else(|| bad("an invalid Host"))?;
+        let port = |p: Option<u16>| p.unwrap_or(if parts.uri.scheme_str() == Some("https") { 443 } else { 80 });
+        if named.name != told.name || port(named.port) != port(told.port) {
+            return Err(bad("the target and Host name different hosts"));
+        }
+    }
+    Ok(host)
+}
+
+/// CONNECT would make a tunnel of us, TRACE would echo credentials (H-10, M-17).
+fn method(method: &Method) -> Result<(), Refusal> {
+    if *method == Method::CONNECT || *method == Method::TRACE || method.as_str() == "TRACK" {
+        return Err(Refusal { status: StatusCode::METHOD_NOT_ALLOWED, why: "this method is not served" });
+    }
+    Ok(())
+}
+
+/// A request that went through this instance before (H-16).
+fn looped(headers: &HeaderMap, gateway: &Gateway) -> Result<(), Refusal> {
+    let own = gateway.via.to_str().unwrap_or_default();
+    let again =
+        headers.get_all(VIA).iter().filter_map(|v| v.to_str().ok()).any(|v| v.split(',').any(|hop| hop.trim() == own));
+    if again {
+        return Err(Refusal { status: StatusCode::LOOP_DETECTED, why: "an upstream leads back here" });
+    }
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! Who is it? The session of the request's cookies: memo → cache → seal or store; renewed when its access token is near
+//! its end. What the browser has to be told goes into the exchange's cookies.
+
+use std::sync::Arc;
+
+use http::header::{COOKIE, HeaderMap, HeaderValue};
+
+use super::Gateway;
+use super::conn::Known;
+use super::exchange::Exchange;
+use super::rules::Rules;
+use super::site::Site;
+use crate::error::{Error, Kind, Result};
+use crate::http::cookie::{Found, without_own};
+use crate::session::Session;
+use crate::session::manager::{Live, Lookup, Sessions};
+use crate::session::refresh::Outcome;
+
+/// Puts the session, if there is one, into the exchange. Returns the request's cookies without ours. Nobody is looked for
+/// on a public route; our cookies are taken out all the same. `None` = one of our own endpoints.
+pub async fn authenticate(
+    gateway: &Gateway,
+    exchange: &mut Exchange,
+    rules: Option<&Rules>,
+    site: &Arc<Site>,
+    headers: &HeaderMap,
+) -> Result<Option<HeaderValue>> {
+    let mut fields = headers.get_all(COOKIE).iter();
+    let Some(first) = fields.next() else { return Ok(None) };
+    let single = fields.next().is_none();
+    // PERF: read before the session is looked up, so that an end in between is not missed.
+    let epoch = gateway.sessions.state.epoch();
+    if single && let Some((session, rest)) = exchange.conn.known(first, site, epoch, exchange.now_ms) {
+        exchange.session = Some(session);
+        return Ok(rest);
+    }
+    let found = Found::scan(headers, gateway.sessions.name());
+    if !found.any {
+        return Ok(without_own(headers, gateway.sessions.name()));
+    }
+    let rest = without_own(headers, gateway.sessions.name());
+    if rules.is_some_and(Rules::is_public) {
+        return Ok(rest);
+    }
+    // PERF: everything beyond here is rare and large; boxed, it does not swell the future of every request.
+    let settled = Box::pin(look_up(gateway, exchange, site, &found)).await?;
+    if let Some(session) = &exchange.session
+        && settled
+        && single
+    {
+        exchange.conn.keep(Known {
+            cookie: first.clone(),
+            session: Arc::clone(session),
+            rest: rest.clone(),
+            site: Arc::clone(site),
+            epoch,
+            until_ms: gateway.sessions.good_until(session),
+        });
+    }
+    Ok(rest)
+}
+
+/// True when these very cookies may be remembered: nothing about them has to change.
+async fn look_up(gateway: &Gateway, exchange: &mut Exchange, site: &Site, found: &Found<'_>) -> Result<bool> {
+    let sessions = &gateway.sessions;
+    let host = site.origin.host();
+    let live = match sessions.find(found, host, exchange.now_ms) {
+        Lookup::Absent => return Ok(false),
+        Lookup::Refused => {
+            gateway.metrics.cache("session", false);
+            exchange.cookies.extend(sessions.clear(found));
+            return Ok(false);
+        }
+        Lookup::Live(live) => live,
+    };
+    gateway.metrics.cache("session", live.cached);
+    let mut session = Arc::clone(&live.session);
+    let mut reissue = live.reissue;
+    if Sessions::wants_refresh(&session, exchange.now_ms) {
+        match refreshed(gateway, exchange, &live).await? {
+            Some(Some(fresh)) => {
+                session = fresh;
+                reissue = true;
+            }
+            Some(None) => {
+                exchange.cookies.extend(sessions.clear(found));
+                return Ok(false);
+            }
+            None => {}
+        }
+    } else if reissue {
+        session = sessions.touch(&session);
+    }
+    if reissue {
+        exchange.cookies.extend(sessions.issue(&session, host, found)?);
+    }
+    let shown = sessions.guard(host).clear(found);
+    let settled = !reissue && shown.is_none();
+    exchange.cookies.extend(shown);
+    exchange.session = Some(session);
+    Ok(settled)
+}
+
+/// `Some(Some(session))` = renewed, `Some(None)` = ended, `None` = as it was.
+#[expect(clippy::option_option, reason = "three outcomes of one look")]
+async fn refreshed(gateway: &Gateway, exchange: &Exchange, live: &Live) -> Result<Option<Option<Arc<Session>>>> {
+    let Some(provider) = gateway.provider_named(&live.session.data.provider) else {
+        // The provider's section is gone from the configuration: so is whoever it vouched for.
+        return Ok(Some(None));
+    };
+    let metrics = Arc::clone(&gateway.metrics);
+    let flight = gateway.sessions.refresh(&live.session, provider, move |outcome| metrics.refresh(outcome));
+    let Some(flight) = flight else { return Ok(None) };
+    let must_wait = Sessions::needs_refresh(&live.session, exchange.now_ms);
+    let outcome = match flight.outcome() {
+        Some(outcome) => {
+            gateway.metrics.refresh("shared");
+            outcome
+        }
+        // The token is still good: nobody waits (the refresh goes on by itself).
+        None if !must_wait => return Ok(None),
+        None => flight.wait(provider.settings().timeout).await,
+    };
+    match outcome {
+        Outcome::Fresh(session) => Ok(Some(Some(session))),
+        Outcome::Ended => Ok(Some(None)),
+        Outcome::Failed if must_wait => Err(Error::new(
+            Kind::ProviderUnavailable,
+            "the access token has expired and the provider cannot renew it now",
+        )),
+        Outcome::Failed => Ok(None),
+    }
+}

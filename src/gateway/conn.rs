@@ -1,0 +1,135 @@
+//! What a connection and its worker remember between requests.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::header::HeaderValue;
+use tokio_util::task::TaskTracker;
+
+use super::site::Site;
+use crate::session::Session;
+use crate::telemetry::access::Sink;
+
+/// One worker thread: its index chooses the upstream pools and the metrics shard.
+pub struct Worker {
+    pub index: usize,
+    pub sink: Sink,
+    /// Upgraded connections, which hyper no longer knows of.
+    pub tunnels: TaskTracker,
+}
+
+/// One client connection.
+pub struct Conn {
+    pub peer: IpAddr,
+    pub worker: Arc<Worker>,
+    memo: Mutex<Memo>,
+    phase: AtomicU8,
+    /// When the phase began, milliseconds since `opened`.
+    since: AtomicU64,
+    opened: Instant,
+}
+
+/// PERF: an HTTP/1 connection is about one browser: the same Host and Cookie bytes as in the request before need no
+/// parsing, no hash, no cache and no cryptography.
+#[derive(Default)]
+struct Memo {
+    site: Option<(HeaderValue, u64, Arc<Site>)>,
+    session: Option<Known>,
+}
+
+#[derive(Clone)]
+pub struct Known {
+    /// The whole `Cookie` field.
+    pub cookie: HeaderValue,
+    pub session: Arc<Session>,
+    /// The field without our own cookies.
+    pub rest: Option<HeaderValue>,
+    /// The host that the session was opened for.
+    pub site: Arc<Site>,
+    /// `State::epoch` when it was looked up.
+    pub epoch: u64,
+    /// Until when it needs no look, Unix milliseconds.
+    pub until_ms: u64,
+}
+
+const IDLE: u8 = 0;
+const HEAD: u8 = 1;
+const BUSY: u8 = 2;
+
+impl Conn {
+    pub fn new(peer: IpAddr, worker: Arc<Worker>) -> Self {
+        Self {
+            peer,
+            worker,
+            memo: Mutex::default(),
+            phase: AtomicU8::new(IDLE),
+            since: AtomicU64::new(0),
+            opened: Instant::now(),
+        }
+    }
+
+    /// The site that this Host field stood for, in this epoch of the configuration.
+    pub fn site(&self, host: &HeaderValue, epoch: u64) -> Option<Arc<Site>> {
+        let memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
+        memo.site.as_ref().filter(|(h, e, _)| *e == epoch && h == host).map(|(_, _, site)| Arc::clone(site))
+    }
+
+    pub fn keep_site(&self, host: &HeaderValue, epoch: u64, site: &Arc<Site>) {
+        let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
+        memo.site = Some((host.clone(), epoch, Arc::clone(site)));
+    }
+
+    /// The session that these very bytes stood for a moment ago, if nothing has changed since.
+    pub fn known(
+        &self,
+        cookie: &HeaderValue,
+        site: &Arc<Site>,
+        epoch: u64,
+        now_ms: u64,
+    ) -> Option<(Arc<Session>, Option<HeaderValue>)> {
+        let memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = memo.session.as_ref()?;
+        let same =
+            known.epoch == epoch && now_ms < known.until_ms && Arc::ptr_eq(&known.site, site) && known.cookie == cookie;
+        same.then(|| (Arc::clone(&known.session), known.rest.clone()))
+    }
+
+    pub fn keep(&self, known: Known) {
+        self.memo.lock().unwrap_or_else(PoisonError::into_inner).session = Some(known);
+    }
+
+    /// Bytes came while no request was under way: a head has begun.
+    pub fn reading(&self) {
+        if self.phase.load(Ordering::Relaxed) == IDLE {
+            self.enter(HEAD);
+        }
+    }
+
+    /// A request's head is complete.
+    pub fn busy(&self) {
+        self.phase.store(BUSY, Ordering::Relaxed);
+    }
+
+    /// The answer has ended.
+    pub fn idle(&self) {
+        self.enter(IDLE);
+    }
+
+    /// Whether the peer has taken longer than it may: for a head, or between requests.
+    pub fn is_overdue(&self, header_timeout: Duration, idle_timeout: Duration) -> bool {
+        let since = Duration::from_millis(self.since.load(Ordering::Relaxed));
+        let spent = self.opened.elapsed().saturating_sub(since);
+        match self.phase.load(Ordering::Relaxed) {
+            HEAD => spent > header_timeout,
+            IDLE => spent > idle_timeout,
+            _ => false,
+        }
+    }
+
+    fn enter(&self, phase: u8) {
+        self.since.store(u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.phase.store(phase, Ordering::Relaxed);
+    }
+}

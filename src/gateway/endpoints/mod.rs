@@ -1,0 +1,132 @@
+//! Doorward's own endpoints: everything under the prefix, and the few at the root that oauth2-proxy has there too. Their
+//! name space belongs to them alone: nothing in it is ever forwarded (PX-28).
+
+pub mod callback;
+pub mod person;
+pub mod sign_in;
+pub mod sign_out;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+
+use super::Gateway;
+use super::admit::Admitted;
+use super::exchange::Exchange;
+use super::respond::Asker;
+use crate::config::settings::Access;
+use crate::error::{Error, Kind, Result};
+use crate::http::reply::{self, Reply};
+use crate::route::Selection;
+
+/// What a form posted to us may weigh.
+const FORM_BYTES: usize = 64 * 1024;
+
+/// One request to one endpoint.
+pub struct Call<'a> {
+    pub gateway: &'a Arc<Gateway>,
+    pub exchange: &'a mut Exchange,
+    pub admitted: &'a Admitted<'a>,
+    pub parts: &'a Parts,
+}
+
+impl Call<'_> {
+    pub fn asker(&self) -> Asker<'_> {
+        Asker::new(self.gateway, self.exchange, &self.parts.method, &self.parts.headers)
+    }
+
+    pub fn query(&self) -> &str {
+        self.parts.uri.query().unwrap_or_default()
+    }
+
+    /// The first value of a query parameter.
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        first(self.query().as_bytes(), name)
+    }
+
+    pub fn host(&self) -> &str {
+        self.admitted.site.origin.host()
+    }
+
+    pub fn endpoint(&self, name: &str) -> String {
+        format!("{}/{name}", self.gateway.settings.server.prefix)
+    }
+}
+
+/// Whether Doorward answers this path itself.
+pub fn is_ours(gateway: &Gateway, admitted: &Admitted<'_>) -> bool {
+    let path: &str = &admitted.path.matching;
+    if gateway.is_own(path) {
+        return true;
+    }
+    match path {
+        "/ping" | "/ready" => true,
+        // A public route's own robots.txt is the better one.
+        "/robots.txt" => !matches!(
+            gateway.table.select(&admitted.site.host, path, "GET"),
+            Selection::Route(index) if gateway.rules.get(index).is_some_and(|r| matches!(r.settings.access, Access::Public))
+        ),
+        _ => false,
+    }
+}
+
+pub async fn answer(
+    gateway: &Arc<Gateway>,
+    exchange: &mut Exchange,
+    admitted: &Admitted<'_>,
+    parts: &Parts,
+    body: Incoming,
+) -> Reply {
+    exchange.route = Arc::clone(&gateway.own_counters.0);
+    exchange.counters = Arc::clone(&gateway.own_counters.1);
+    // Parameters of a segment name the same endpoint nowhere: `callback;x` is none of ours, and nobody else's either.
+    let path: &str = &admitted.path.forward;
+    let name = path.strip_prefix(&gateway.own).map_or(path, |name| name);
+    let mut call = Call { gateway, exchange, admitted, parts };
+    let reads = parts.method == Method::GET || parts.method == Method::HEAD;
+    let result = match (name, reads, parts.method == Method::POST) {
+        ("/ping", ..) => Ok(reply::text(StatusCode::OK, "OK\n")),
+        ("/ready", ..) if gateway.is_ready() => Ok(reply::text(StatusCode::OK, "OK\n")),
+        ("/ready", ..) => Ok(reply::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n")),
+        ("/robots.txt", ..) => Ok(reply::text(StatusCode::OK, "User-agent: *\nDisallow: /\n")),
+        ("start", true, _) => sign_in::start(&mut call).await,
+        ("sign_in", true, _) => Ok(sign_in::page(&call)),
+        ("callback", true, _) => callback::callback(&mut call).await,
+        // No provider was asked for `form_post`: nothing that is posted here can be an answer to us (C-24).
+        ("callback", _, true) => {
+            Err(Error::new(Kind::Callback, "a callback by POST, though form_post was never asked for"))
+        }
+        ("sign_out", true, _) => sign_out::by_link(&mut call),
+        ("sign_out", _, true) => match form(body).await {
+            Ok(form) => sign_out::by_form(&mut call, &form),
+            Err(error) => Err(error),
+        },
+        ("signed_out", true, _) => Ok(sign_out::signed_out(&call)),
+        ("userinfo", true, _) => person::userinfo(&mut call).await,
+        ("session", true, _) => person::session(&mut call).await,
+        ("start" | "sign_in" | "callback" | "sign_out" | "signed_out" | "userinfo" | "session", ..) => {
+            Ok(call.asker().method_not_allowed("GET, HEAD"))
+        }
+        _ => Ok(call.asker().not_found()),
+    };
+    match result {
+        Ok(reply) => reply,
+        Err(error) => call.asker().failed(&error),
+    }
+}
+
+/// The first value of `name` in a form-encoded text.
+fn first(encoded: &[u8], name: &str) -> Option<String> {
+    url::form_urlencoded::parse(encoded).find(|(n, _)| n == name).map(|(_, value)| value.into_owned())
+}
+
+async fn form(body: Incoming) -> Result<Bytes> {
+    let whole = Limited::new(body, FORM_BYTES).collect().await;
+    whole
+        .map(http_body_util::Collected::to_bytes)
+        .map_err(|_| Error::new(Kind::BadRequest, "a form that is too long or was cut short"))
+}

@@ -1,0 +1,119 @@
+//! `sign_out` and `signed_out`: the session ends here first, then at the provider (OpenID Connect RP-Initiated Logout 1.0),
+//! then the browser comes back.
+
+use http::StatusCode;
+use http::header::ORIGIN;
+
+use super::{Call, first};
+use crate::audit;
+use crate::clock;
+use crate::error::Result;
+use crate::gateway::navigation::may_be_cross_site;
+use crate::gateway::pages::{Action, Page};
+use crate::gateway::returns;
+use crate::http::cookie::Found;
+use crate::http::origin::Origin;
+use crate::http::reply::{self, Reply};
+use crate::session::manager::Lookup;
+use crate::telemetry::Safe;
+
+/// `GET sign_out?rd=`. A link on another site only leads to a question (RL-03).
+pub fn by_link(call: &mut Call<'_>) -> Result<Reply> {
+    let rd = wanted(call, call.query().as_bytes());
+    let found = Found::scan(&call.parts.headers, call.gateway.sessions.name());
+    let signed_in = matches!(call.gateway.sessions.find(&found, call.host(), call.exchange.now_ms), Lookup::Live(_));
+    if signed_in && may_be_cross_site(&call.parts.headers) {
+        return Ok(confirm(call, rd));
+    }
+    Ok(end(call, rd, StatusCode::FOUND))
+}
+
+/// `POST sign_out`, from a page of ours or of the application behind us.
+pub fn by_form(call: &mut Call<'_>, form: &[u8]) -> Result<Reply> {
+    let rd = wanted(call, form).or_else(|| wanted(call, call.query().as_bytes()));
+    let origin = call.parts.headers.get(ORIGIN).and_then(|v| v.to_str().ok());
+    let own = match origin {
+        Some(origin) => Origin::parse(origin).is_ok_and(|o| o == call.admitted.site.origin),
+        None => !may_be_cross_site(&call.parts.headers),
+    };
+    if !own {
+        return Ok(confirm(call, rd));
+    }
+    Ok(end(call, rd, StatusCode::SEE_OTHER))
+}
+
+/// `GET signed_out`: where the provider sends people. With a state of ours, on to where the sign-out wanted to go (RL-02).
+pub fn signed_out(call: &Call<'_>) -> Reply {
+    let state = call.parameter("state");
+    let rd =
+        state.as_deref().and_then(|s| call.gateway.sessions.open_logout(s, call.host())).filter(|rd| !rd.is_empty());
+    if let Some(rd) = rd {
+        return reply::redirect(StatusCode::FOUND, &returns::safe(call.gateway, &call.admitted.site, &rd));
+    }
+    page(call)
+}
+
+/// Ends the session here, begins to end it at the provider, and says where the browser goes.
+fn end(call: &mut Call<'_>, rd: Option<String>, status: StatusCode) -> Reply {
+    let gateway = call.gateway;
+    let sessions = &gateway.sessions;
+    let found = Found::scan(&call.parts.headers, sessions.name());
+    let live = sessions.find(&found, call.host(), call.exchange.now_ms);
+    call.exchange.cookies.extend(sessions.clear(&found));
+    let session = match live {
+        Lookup::Live(live) => live.session,
+        Lookup::Absent | Lookup::Refused => {
+            return reply::redirect(status, &rd.unwrap_or_else(|| call.endpoint("signed_out")));
+        }
+    };
+    sessions.revoke(&session);
+    audit!(
+        event = "sign_out",
+        user = %Safe(session.user()),
+        provider = %session.data.provider,
+        age_seconds = clock::unix_now_ms().saturating_sub(session.data.created_ms) / 1000,
+        client = %call.exchange.client,
+        request_id = call.exchange.id(),
+    );
+    let here = rd.clone().unwrap_or_else(|| call.endpoint("signed_out"));
+    let Some(provider) = gateway.provider_named(&session.data.provider) else { return reply::redirect(status, &here) };
+    let tokens = &session.data.tokens;
+    // RV-01: in the background; no provider holds up a sign-out.
+    provider.revoke(tokens.refresh.clone(), tokens.access.clone());
+    let back = match &provider.settings().post_logout_redirect_uri {
+        Some(uri) => uri.clone(),
+        None => format!("{}{}", call.admitted.site.origin, call.endpoint("signed_out")),
+    };
+    let there = sessions.seal_logout(rd.as_deref().unwrap_or_default(), call.host()).and_then(|state| {
+        provider.end_session_url(tokens.id.as_ref().map(crate::secret::Secret::expose), &back, &state)
+    });
+    reply::redirect(status, &there.unwrap_or(here))
+}
+
+/// A safe `rd`, or none.
+fn wanted(call: &Call<'_>, encoded: &[u8]) -> Option<String> {
+    first(encoded, "rd").map(|rd| returns::safe(call.gateway, &call.admitted.site, &rd))
+}
+
+fn confirm(call: &Call<'_>, rd: Option<String>) -> Reply {
+    Page {
+        title: "Sign out?",
+        lines: vec!["Another page asked to sign you out. Nothing has happened yet.".to_owned()],
+        actions: vec![
+            Action::post("Sign out", call.endpoint("sign_out"), rd.map(|rd| ("rd", rd)).into_iter().collect()),
+            Action::link("Stay signed in", "/"),
+        ],
+        ..Page::default()
+    }
+    .reply(StatusCode::OK)
+}
+
+fn page(call: &Call<'_>) -> Reply {
+    Page {
+        title: "You are signed out",
+        lines: vec!["On a computer that others use too, also close the browser's windows.".to_owned()],
+        actions: vec![Action::link("Sign in again", call.endpoint("start"))],
+        ..Page::default()
+    }
+    .reply(StatusCode::OK)
+}

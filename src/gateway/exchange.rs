@@ -1,0 +1,121 @@
+//! One request and its answer, as far as the log and the metrics care. Made when the request's head has come, closed when
+//! the answer's body has ended; closing writes the access line and counts.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::HeaderValue;
+use http::uri::PathAndQuery;
+use http::{Method, StatusCode};
+
+use super::conn::Conn;
+use super::site::Site;
+use crate::session::Session;
+use crate::telemetry::access;
+use crate::telemetry::metrics::{self, Outcome};
+
+pub struct Exchange {
+    pub conn: Arc<Conn>,
+    /// `X-Request-Id`: here, upstream, in the log and on every page.
+    pub id: HeaderValue,
+    pub client: IpAddr,
+    /// Wall clock at its beginning, Unix milliseconds.
+    pub now_ms: u64,
+    pub site: Option<Arc<Site>>,
+    pub session: Option<Arc<Session>>,
+    /// `Set-Cookie` values that go with the answer, whichever it is; the session's first.
+    pub cookies: Vec<HeaderValue>,
+    pub route: Arc<str>,
+    pub counters: Arc<metrics::Route>,
+    pub status: StatusCode,
+    started: Instant,
+    method: Method,
+    target: Option<PathAndQuery>,
+    /// How long the upstream was waited for.
+    upstream: Option<Duration>,
+    bytes: u64,
+    finished: bool,
+    log: bool,
+}
+
+/// What is known before the first step.
+pub struct Begin<'a> {
+    pub conn: &'a Arc<Conn>,
+    pub method: &'a Method,
+    pub target: Option<&'a PathAndQuery>,
+    pub id: HeaderValue,
+    /// Counters and name for what matches no route.
+    pub unrouted: (&'a Arc<str>, &'a Arc<metrics::Route>),
+    pub now_ms: u64,
+    pub log: bool,
+}
+
+impl Exchange {
+    pub fn begin(b: Begin<'_>) -> Self {
+        Self {
+            conn: Arc::clone(b.conn),
+            id: b.id,
+            client: b.conn.peer,
+            now_ms: b.now_ms,
+            site: None,
+            session: None,
+            cookies: Vec::new(),
+            route: Arc::clone(b.unrouted.0),
+            counters: Arc::clone(b.unrouted.1),
+            status: StatusCode::OK,
+            started: Instant::now(),
+            method: b.method.clone(),
+            target: b.target.cloned(),
+            upstream: None,
+            bytes: 0,
+            finished: false,
+            log: b.log,
+        }
+    }
+
+    pub fn id(&self) -> &str {
+        self.id.to_str().unwrap_or_default()
+    }
+
+    pub fn decided(&self, outcome: Outcome) {
+        self.counters.decision(self.conn.worker.index, outcome);
+    }
+
+    pub fn waited(&mut self, upstream: Duration) {
+        self.upstream = Some(upstream);
+    }
+
+    pub fn sent(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+    }
+
+    pub fn finished(&mut self) {
+        self.finished = true;
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.conn.idle();
+        let duration = self.started.elapsed();
+        let overhead = duration.saturating_sub(self.upstream.unwrap_or_default());
+        self.counters.request(self.conn.worker.index, self.status.as_u16(), duration, overhead);
+        if self.log {
+            self.conn.worker.sink.write(&access::Line {
+                request_id: self.id(),
+                client: self.client,
+                method: self.method.as_str(),
+                host: self.site.as_ref().map_or("-", |s| &s.host),
+                path: self.target.as_ref().map_or("-", PathAndQuery::path),
+                route: &self.route,
+                user: self.session.as_ref().map(|s| s.user()),
+                status: self.status.as_u16(),
+                bytes: self.bytes,
+                duration,
+                upstream: self.upstream,
+                aborted: !self.finished,
+            });
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! The last step: the request, cleaned and signed with who it is, goes upstream; the answer comes back as it streams.
+//! Whatever Doorward adds is added after everything was removed, so that no client can remove or forge it (H-04).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::{CONNECTION, COOKIE, EXPECT, HeaderMap, HeaderName, HeaderValue, ORIGIN, SET_COOKIE, UPGRADE, VIA};
+use http::request::Parts;
+use http::uri::{PathAndQuery, Uri};
+use http::{Method, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+
+use super::admit::Admitted;
+use super::body::Inner;
+use super::exchange::Exchange;
+use super::respond::{Asker, Manner};
+use super::rules::Rules;
+use super::{Gateway, X_REQUEST_ID};
+use crate::http::cookie::sets_own;
+use crate::http::headers::strip_hop_by_hop;
+use crate::http::origin::Origin;
+use crate::http::reply::Reply;
+use crate::http::{forwarded, reply};
+use crate::upstream::{RequestBody, tunnel};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+/// How often a tunnel asks whether its session has ended.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+pub async fn forward(
+    gateway: &Arc<Gateway>,
+    exchange: &mut Exchange,
+    admitted: &Admitted<'_>,
+    rules: &Rules,
+    mut parts: Parts,
+    body: Incoming,
+    cookie: Option<HeaderValue>,
+) -> Result<Response<Inner>, Reply> {
+    let Some(upstream) = &rules.upstream else { return Err(reply::empty(StatusCode::NOT_FOUND)) };
+    let upgrade = wanted_upgrade(&parts);
+    if upgrade.as_ref().is_some_and(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && !same_origin(rules, admitted, &parts.headers)
+    {
+        // WX-02: a page elsewhere must not speak with this person's cookie.
+        return Err(Asker::new(gateway, exchange, &parts.method, &parts.headers).forbidden(None));
+    }
+    let client_side = upgrade.as_ref().and_then(|_| parts.extensions.remove::<OnUpgrade>());
+    let manner = Manner::of(&parts.method, &parts.headers);
+
+    prepare(gateway, exchange, admitted, rules, &mut parts.headers, cookie);
+    if let Some(protocol) = &upgrade {
+        parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        parts.headers.insert(UPGRADE, protocol.clone());
+    }
+    parts.uri = upstream_uri(rules, admitted, &parts.uri);
+    parts.version = Version::HTTP_11;
+    let request = Request::from_parts(parts, RequestBody::new(body, Arc::clone(&gateway.managed)));
+
+    let sent = Instant::now();
+    let answer = upstream.send(exchange.conn.worker.index, request).await;
+    exchange.waited(sent.elapsed());
+    let response = match answer {
+        Ok(response) => response,
+        Err(error) => {
+            tracing::warn!(route = &*rules.name, request_id = exchange.id(), kind = error.kind().as_str(), error = %error, "upstream failed");
+            return Err(Asker::with(gateway, exchange, manner).failed(&error));
+        }
+    };
+    let (mut parts, body) = response.into_parts();
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        let (Some(client), Some(upstream)) = (client_side, parts.extensions.remove::<OnUpgrade>()) else {
+            // SECURITY: H-11. A switch that nobody asked for.
+            return Err(reply::empty(StatusCode::BAD_GATEWAY));
+        };
+        let protocol = parts.headers.get(UPGRADE).cloned().or(upgrade);
+        open_tunnel(gateway, exchange, client, upstream);
+        strip_hop_by_hop(&mut parts.headers);
+        parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        if let Some(protocol) = protocol {
+            parts.headers.insert(UPGRADE, protocol);
+        }
+        drop_own_cookies(gateway, &mut parts.headers);
+        return Ok(Response::from_parts(parts, Inner::Full(bytes::Bytes::new())));
+    }
+    strip_hop_by_hop(&mut parts.headers);
+    drop_own_cookies(gateway, &mut parts.headers);
+    Ok(Response::from_parts(parts, Inner::Upstream(body)))
+}
+
+/// This request's id: a trusted peer's own, if it is one, else a new one.
+pub fn request_id(headers: &HeaderMap, trusted: bool) -> HeaderValue {
+    if trusted && let Some(given) = headers.get(&X_REQUEST_ID).filter(|v| is_id(v)) {
+        return given.clone();
+    }
+    hex(fastrand::u128(..), 32).try_into().unwrap_or(HeaderValue::from_static("-"))
+}
+
+/// Removes what only we may set and what belongs to one hop, then sets ours.
+fn prepare(
+    gateway: &Gateway,
+    exchange: &Exchange,
+    admitted: &Admitted<'_>,
+    rules: &Rules,
+    headers: &mut HeaderMap,
+    cookie: Option<HeaderValue>,
+) {
+    strip_hop_by_hop(headers);
+    let forged = gateway.managed.strip(headers);
+    if forged > 0 {
+        tracing::debug!(request_id = exchange.id(), client = %exchange.client, forged, "identity headers of the client were removed");
+    }
+    headers.remove(EXPECT);
+    headers.remove(HTTP2_SETTINGS);
+    headers.remove(COOKIE);
+    if let Some(cookie) = cookie {
+        headers.insert(COOKIE, cookie);
+    }
+    let site = &admitted.site;
+    forwarded::write(
+        headers,
+        &admitted.seen,
+        exchange.conn.peer,
+        site.scheme,
+        &site.forwarded_host,
+        &site.forwarded_port,
+    );
+    if let Some(session) = &exchange.session {
+        rules.identify(session, headers);
+    }
+    if !headers.get(&TRACEPARENT).is_some_and(is_traceparent) {
+        headers.insert(TRACEPARENT, traceparent());
+    }
+    headers.insert(X_REQUEST_ID, exchange.id.clone());
+    headers.append(VIA, gateway.via.clone());
+}
+
+/// The protocol of a real upgrade. `h2c` is answered as if it had not been asked for (M-16).
+fn wanted_upgrade(parts: &Parts) -> Option<HeaderValue> {
+    // PERF: the one look that ordinary requests pay for.
+    let protocol = parts.headers.get(UPGRADE)?;
+    let connection = parts.headers.get_all(CONNECTION).iter().filter_map(|v| v.to_str().ok());
+    let listed = connection.flat_map(|v| v.split(',')).any(|token| token.trim().eq_ignore_ascii_case("upgrade"));
+    let text = protocol.to_str().ok()?;
+    let cleartext_h2 = text.split(',').any(|p| {
+        let name = p.trim();
+        name.eq_ignore_ascii_case("h2c") || name.get(..4).is_some_and(|n| n.eq_ignore_ascii_case("http"))
+    });
+    (listed && !cleartext_h2 && parts.method == Method::GET && parts.version == Version::HTTP_11)
+        .then(|| protocol.clone())
+}
+
+/// No Origin (not a browser), this site's own, or one that the route lists.
+fn same_origin(rules: &Rules, admitted: &Admitted<'_>, headers: &HeaderMap) -> bool {
+    let mut given = headers.get_all(ORIGIN).iter();
+    let Some(first) = given.next() else { return true };
+    if given.next().is_some() {
+        return false;
+    }
+    let Some(origin) = first.to_str().ok().and_then(|o| Origin::parse(o).ok()) else { return false };
+    origin == admitted.site.origin || rules.settings.origins.contains(&origin)
+}
+
+/// The canonical path, less the route's prefix, and the query as it came. The path before the request's own belongs to
+/// the upstream's URL and is put there by `Upstream::send`.
+fn upstream_uri(rules: &Rules, admitted: &Admitted<'_>, uri: &Uri) -> Uri {
+    let path: &str = &admitted.path.forward;
+    let path =
+        rules
+            .settings
+            .strip_prefix
+            .as_deref()
+            .and_then(|prefix| path.strip_prefix(prefix))
+            .map_or(path, |rest| if rest.is_empty() { "/" } else { rest });
+    // A prefix is whole segments: what does not leave a path is not stripped.
+    let path = if path.starts_with('/') { path } else { &*admitted.path.forward };
+    let whole = match uri.path_and_query() {
+        // PERF: nothing to change is the rule.
+        Some(same) if same.path() == path => Some(same.clone()),
+        other => match other.and_then(PathAndQuery::query) {
+            Some(query) => PathAndQuery::try_from(format!("{path}?{query}")).ok(),
+            None => PathAndQuery::try_from(path).ok(),
+        },
+    };
+    Uri::from(whole.unwrap_or_else(|| PathAndQuery::from_static("/")))
+}
+
+/// SECURITY: K-08. An upstream cannot set a cookie under our names.
+fn drop_own_cookies(gateway: &Gateway, headers: &mut HeaderMap) {
+    let name = gateway.sessions.name();
+    if !headers.get_all(SET_COOKIE).iter().any(|v| sets_own(v, name)) {
+        return;
+    }
+    if let http::header::Entry::Occupied(entry) = headers.entry(SET_COOKIE) {
+        let (_, values) = entry.remove_entry_mult();
+        let kept: Vec<HeaderValue> = values.filter(|v| !sets_own(v, name)).collect();
+        for value in kept {
+            headers.append(SET_COOKIE, value);
+        }
+    }
+}
+
+/// Carries bytes both ways until an end closes, the session ends, or the process does.
+fn open_tunnel(gateway: &Arc<Gateway>, exchange: &Exchange, client: OnUpgrade, upstream: OnUpgrade) {
+    let (gateway, session) = (Arc::clone(gateway), exchange.session.clone());
+    exchange.conn.worker.tunnels.spawn(async move {
+        let ended = async {
+            loop {
+                tokio::time::sleep(LOOK_EVERY).await;
+                let over = session.as_ref().is_some_and(|s| gateway.sessions.has_ended(s, crate::clock::unix_now_ms()));
+                if over || gateway.is_draining() {
+                    break;
+                }
+            }
+        };
+        tunnel::run(client, upstream, ended).await;
+    });
+}
+
+fn is_id(value: &HeaderValue) -> bool {
+    let bytes = value.as_bytes();
+    (8..=128).contains(&bytes.len())
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+/// `00-<32 hex>-<16 hex>-<2 hex>` (W3C Trace Context §3.2), not all zeros.
+fn is_traceparent(value: &HeaderValue) -> bool {
+    let bytes = value.as_bytes();
+    let dashes = [2, 35, 52];
+    bytes.len() == 55
+        && bytes.starts_with(b"00-")
+        && bytes
+            .iter()
+            .enumerate()
+            .all(|(i, b)| if dashes.contains(&i) { *b == b'-' } else { matches!(b, b'0'..=b'9' | b'a'..=b'f') })
+        && bytes.get(3..35).is_some_and(|id| id.iter().any(|b| *b != b'0'))
+        && bytes.get(36..52).is_some_and(|id| id.iter().any(|b| *b != b'0'))
+}
+
+fn traceparent() -> HeaderValue {
+    let mut text = Vec::with_capacity(55);
+    text.extend_from_slice(b"00-");
+    text.extend_from_slice(&hex(fastrand::u128(1..), 32));
+    text.push(b'-');
+    text.extend_from_slice(&hex(u128::from(fastrand::u64(1..)), 16));
+    text.extend_from_slice(b"-00");
+    text.try_into().unwrap_or(HeaderValue::from_static("00-00000000000000000000000000000001-0000000000000001-00"))
+}
+
+fn hex(mut n: u128, digits: usize) -> Vec<u8> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut out = vec![b'0'; digits];
+    for place in out.iter_mut().rev() {
+        *place = DIGITS.get(usize::try_from(n & 15).unwrap_or(0)).copied().unwrap_or(b'0');
+        n >>= 4;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hx_24_only_well_formed_trace_contexts_are_passed_on() {
+        assert!(is_traceparent(&traceparent()));
+        assert!(is_traceparent(&HeaderValue::from_static("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")));
+        for bad in [
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "x",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        ] {
+            assert!(!is_traceparent(&HeaderValue::from_static(bad)), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hx_24_request_ids_of_strangers_are_replaced() {
+        let mut headers = HeaderMap::new();
+        headers.insert(X_REQUEST_ID, HeaderValue::from_static("given-0123456789"));
+        assert_eq!(request_id(&headers, true), "given-0123456789");
+        assert_ne!(request_id(&headers, false), "given-0123456789");
+        headers.insert(X_REQUEST_ID, HeaderValue::from_static("a b"));
+        assert_eq!(request_id(&headers, true).len(), 32);
+    }
+}

@@ -1,0 +1,294 @@
+//! The one place that turns an `Error`, a refusal or a verdict into an answer: a page for a person, JSON for a program,
+//! and a line for the operator.
+
+use http::header::{ALLOW, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{Method, StatusCode};
+use serde_json::json;
+
+use super::Gateway;
+use super::exchange::Exchange;
+use super::navigation::{is_grpc, wants_page};
+use super::pages::{Action, Page};
+use crate::error::{Error, Kind};
+use crate::http::reply::{self, Reply};
+use crate::telemetry::Safe;
+
+/// Seconds until it is worth asking again while the provider is away.
+const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
+
+/// What an answer of ours looks like for whoever asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Manner {
+    Grpc,
+    Json,
+    Page,
+}
+
+impl Manner {
+    pub fn of(method: &Method, headers: &HeaderMap) -> Self {
+        if is_grpc(headers) {
+            Self::Grpc
+        } else if wants_page(method, headers) {
+            Self::Page
+        } else {
+            Self::Json
+        }
+    }
+}
+
+/// Whoever is to be answered.
+pub struct Asker<'a> {
+    gateway: &'a Gateway,
+    manner: Manner,
+    id: &'a str,
+}
+
+impl<'a> Asker<'a> {
+    pub fn new(gateway: &'a Gateway, exchange: &'a Exchange, method: &Method, headers: &HeaderMap) -> Self {
+        Self::with(gateway, exchange, Manner::of(method, headers))
+    }
+
+    pub fn with(gateway: &'a Gateway, exchange: &'a Exchange, manner: Manner) -> Self {
+        Self { gateway, manner, id: exchange.id() }
+    }
+
+    /// A page or JSON, by what the asker is. `title` says what is wrong, `lines` what to do.
+    pub fn answer(&self, status: StatusCode, error: &str, title: &str, lines: &[&str], actions: Vec<Action>) -> Reply {
+        match self.manner {
+            Manner::Grpc => self.grpc(status),
+            Manner::Json => reply::json(status, &json!({ "error": error, "message": title, "request_id": self.id })),
+            Manner::Page => {
+                let lines = lines.iter().map(|l| (*l).to_owned()).collect();
+                Page { title, lines, actions, request_id: self.id, ..Page::default() }.reply(status)
+            }
+        }
+    }
+
+    /// What the request could not be understood by (400 and its kin).
+    pub fn refused(&self, status: StatusCode, why: &str) -> Reply {
+        tracing::debug!(request_id = self.id, status = status.as_u16(), why, "request refused");
+        let mut reply = self.answer(status, "bad_request", "This request cannot be served", &[why], Vec::new());
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        }
+        reply
+    }
+
+    pub fn not_found(&self) -> Reply {
+        let lines = ["Check the address; there may be a typing error in it."];
+        self.answer(StatusCode::NOT_FOUND, "not_found", "There is nothing here", &lines, Vec::new())
+    }
+
+    pub fn method_not_allowed(&self, allow: &'static str) -> Reply {
+        let mut reply = self.answer(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "This is not how this address is used",
+            &[],
+            Vec::new(),
+        );
+        reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+        reply
+    }
+
+    /// 401 with a hint for programs (RFC 6750 §3): no error code where no credentials were judged.
+    pub fn unauthorized(&self, credentials_refused: bool, login_url: &str) -> Reply {
+        if self.manner == Manner::Grpc {
+            return self.grpc(StatusCode::UNAUTHORIZED);
+        }
+        let error = if credentials_refused { "invalid_token" } else { "unauthorized" };
+        let body = json!({ "error": error, "login_url": login_url, "request_id": self.id });
+        let challenge = if credentials_refused {
+            "Bearer realm=\"doorward\", error=\"invalid_token\""
+        } else {
+            "Bearer realm=\"doorward\""
+        };
+        reply::with(reply::json(StatusCode::UNAUTHORIZED, &body), WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+    }
+
+    /// Signed in, rule not met: never a redirect.
+    pub fn forbidden(&self, user: Option<&str>) -> Reply {
+        let prefix = &self.gateway.settings.server.prefix;
+        let who = user.map(|u| format!("You are signed in as {u}."));
+        let mut lines = vec![
+            "Your account may not open this page. If it should, ask whoever runs this application and tell them the request number below.",
+        ];
+        if let Some(who) = &who {
+            lines.insert(0, who);
+        }
+        let actions = match user {
+            Some(_) => vec![Action::post(
+                "Sign in as someone else",
+                format!("{prefix}/sign_out"),
+                vec![("rd", "/".to_owned())],
+            )],
+            None => Vec::new(),
+        };
+        self.answer(StatusCode::FORBIDDEN, "forbidden", "You may not open this page", &lines, actions)
+    }
+
+    /// Whatever went wrong on the way.
+    pub fn failed(&self, error: &Error) -> Reply {
+        log(error, self.id);
+        let start = format!("{}/sign_in", self.gateway.settings.server.prefix);
+        let again = || vec![Action::link("Sign in again", start.clone())];
+        match error.kind() {
+            Kind::ProviderUnavailable | Kind::KeysUnavailable => {
+                let lines = [
+                    "The sign-in service does not answer at the moment. This page can be loaded again in a few seconds.",
+                ];
+                let reply = self.answer(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "provider_unavailable",
+                    "Sign-in is not available right now",
+                    &lines,
+                    Vec::new(),
+                );
+                reply::with(reply, RETRY_AFTER, RETRY_SECONDS)
+            }
+            Kind::ProviderAnswer => {
+                let lines = [
+                    "The sign-in service gave an answer that could not be used. Trying again may help; if it does not, tell whoever runs this application the request number below.",
+                ];
+                self.answer(
+                    StatusCode::BAD_GATEWAY,
+                    "provider_answer",
+                    "The sign-in could not be completed",
+                    &lines,
+                    again(),
+                )
+            }
+            Kind::IdToken | Kind::ProviderRefused => {
+                let lines = [
+                    "The sign-in service's answer did not pass our checks, so nobody was signed in. Try again; if it happens again, tell whoever runs this application the request number below.",
+                ];
+                self.answer(
+                    StatusCode::BAD_REQUEST,
+                    error.kind().as_str(),
+                    "The sign-in could not be completed",
+                    &lines,
+                    again(),
+                )
+            }
+            Kind::Callback => {
+                let lines = [
+                    "This browser did not bring the cookie that was set when the sign-in began. Most often the sign-in took longer than ten minutes, was finished already, or was begun in another browser.",
+                    "If it happens every time, cookies may be blocked, or the address in the browser is not the one configured as public_url (also http instead of https).",
+                ];
+                self.answer(StatusCode::BAD_REQUEST, "callback", "This sign-in cannot be continued", &lines, again())
+            }
+            Kind::SessionTooLarge => {
+                let lines = [
+                    "Your account carries more information (for example group memberships) than a browser's cookies hold. Tell whoever runs this application the request number below.",
+                ];
+                self.answer(
+                    StatusCode::BAD_REQUEST,
+                    "session_too_large",
+                    "The sign-in could not be completed",
+                    &lines,
+                    Vec::new(),
+                )
+            }
+            Kind::RateLimited => {
+                let lines = [
+                    "Too many sign-ins were begun from your network within a minute. Wait a little and load the page again.",
+                ];
+                let reply =
+                    self.answer(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many sign-ins", &lines, Vec::new());
+                reply::with(reply, RETRY_AFTER, HeaderValue::from_static("30"))
+            }
+            Kind::BadRequest => self.refused(StatusCode::BAD_REQUEST, "The request could not be understood."),
+            Kind::UpstreamFailed => {
+                let lines = ["The application behind this address does not answer. Try again in a moment."];
+                self.answer(
+                    StatusCode::BAD_GATEWAY,
+                    "upstream_failed",
+                    "The application cannot be reached",
+                    &lines,
+                    Vec::new(),
+                )
+            }
+            Kind::UpstreamTimeout => {
+                let lines = ["The application behind this address takes too long to answer. Try again in a moment."];
+                self.answer(
+                    StatusCode::GATEWAY_TIMEOUT,
+                    "upstream_timeout",
+                    "The application does not answer",
+                    &lines,
+                    Vec::new(),
+                )
+            }
+            Kind::Internal => {
+                let lines =
+                    ["Something went wrong on our side. Tell whoever runs this application the request number below."];
+                self.answer(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong", &lines, Vec::new())
+            }
+        }
+    }
+
+    /// The provider's own error answer (OpenID Connect Core §3.1.2.6). What it says is logged, never shown.
+    pub fn provider_said_no(&self, code: &str) -> Reply {
+        let start = format!("{}/sign_in", self.gateway.settings.server.prefix);
+        let (title, line) = match code {
+            "access_denied" => {
+                ("The sign-in was cancelled", "You, or the sign-in service, said no. You can try again.")
+            }
+            "temporarily_unavailable" | "server_error" => {
+                ("The sign-in service has a problem", "It could not complete the sign-in. Try again in a moment.")
+            }
+            _ => (
+                "The sign-in could not be completed",
+                "The sign-in service refused. Try again; if it happens again, tell whoever runs this application the request number below.",
+            ),
+        };
+        self.answer(
+            StatusCode::BAD_REQUEST,
+            "provider_error",
+            title,
+            &[line],
+            vec![Action::link("Sign in again", start)],
+        )
+    }
+
+    /// The page instead of a fourth redirect.
+    pub fn looping(&self) -> Reply {
+        let lines = [
+            "You signed in three times within a minute, but your browser never brought the session back. Going round again would not help.",
+            "Most often cookies are blocked, or the address in the browser is not the one configured as public_url: another host name, http instead of https, or a cookie domain that does not fit. A session too large for a cookie looks the same.",
+        ];
+        let actions = vec![Action::link("Open the start page", "/")];
+        self.answer(StatusCode::BAD_REQUEST, "sign_in_loop", "The sign-in goes round in circles", &lines, actions)
+    }
+
+    fn grpc(&self, status: StatusCode) -> Reply {
+        // https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md
+        let code = match status.as_u16() {
+            400 => "13",
+            401 => "16",
+            403 => "7",
+            404 | 405 => "12",
+            429 | 502..=504 => "14",
+            _ => "2",
+        };
+        let mut reply = reply::empty(StatusCode::OK);
+        let headers = reply.headers_mut();
+        headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", HeaderValue::from_static(code));
+        if let Ok(id) = HeaderValue::from_str(self.id) {
+            headers.insert("grpc-message", id);
+        }
+        reply
+    }
+}
+
+/// The operator's line: what a peer caused is for debugging, the rest is worth waking up for.
+fn log(error: &Error, id: &str) {
+    match error.kind() {
+        Kind::BadRequest | Kind::Callback | Kind::RateLimited => {
+            tracing::debug!(request_id = id, kind = error.kind().as_str(), error = %Safe(&error.to_string()), "request failed");
+        }
+        _ => {
+            tracing::warn!(request_id = id, kind = error.kind().as_str(), error = %Safe(&error.to_string()), "request failed")
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Answers that Doorward makes itself: never cacheable, never sniffed, never framed, and no referrer from them.
+
+use bytes::Bytes;
+use http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION,
+    REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use http::{Response, StatusCode};
+
+pub type Reply = Response<Bytes>;
+
+const VARY_ON: HeaderValue = HeaderValue::from_static("Cookie, Authorization");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+/// No script, nothing from elsewhere, never in a frame (B-19). `form-action` is left out on purpose: browsers apply it to
+/// the redirects after a form too, and signing out leads on to the provider and wherever it leads.
+const CSP: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; frame-ancestors 'none'",
+);
+
+/// An empty answer.
+pub fn empty(status: StatusCode) -> Reply {
+    with_body(status, None, Bytes::new())
+}
+
+pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
+    with_body(status, Some(TEXT), body.into())
+}
+
+pub fn json(status: StatusCode, body: &serde_json::Value) -> Reply {
+    with_body(status, Some(JSON), body.to_string().into())
+}
+
+pub fn html(status: StatusCode, body: String) -> Reply {
+    let mut reply = with_body(status, Some(HTML), body.into());
+    reply.headers_mut().insert(CONTENT_SECURITY_POLICY, CSP);
+    reply.headers_mut().insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    reply
+}
+
+/// 302, or 303 after a POST (B-13): never one that sends a body on. A `location` that is no header value becomes `/`.
+pub fn redirect(status: StatusCode, location: &str) -> Reply {
+    debug_assert!(status == StatusCode::FOUND || status == StatusCode::SEE_OTHER);
+    let mut reply = with_body(status, None, Bytes::new());
+    let location = HeaderValue::from_str(location).unwrap_or(HeaderValue::from_static("/"));
+    reply.headers_mut().insert(LOCATION, location);
+    reply
+}
+
+/// Adds a header.
+#[must_use]
+pub fn with(mut reply: Reply, name: HeaderName, value: HeaderValue) -> Reply {
+    reply.headers_mut().append(name, value);
+    reply
+}
+
+/// What marks an answer as nobody else's (CX-01).
+pub fn private(headers: &mut http::HeaderMap) {
+    headers.insert(CACHE_CONTROL, NO_STORE);
+}
+
+fn with_body(status: StatusCode, kind: Option<HeaderValue>, body: Bytes) -> Reply {
+    let mut reply = Response::new(body);
+    *reply.status_mut() = status;
+    let length = reply.body().len();
+    let headers = reply.headers_mut();
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    headers.insert(VARY, VARY_ON);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    headers.insert(REFERRER_POLICY, NO_REFERRER);
+    if let Some(kind) = kind {
+        headers.insert(CONTENT_TYPE, kind);
+    }
+    if status != StatusCode::NO_CONTENT {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cx_01_b_19_every_own_answer_is_marked() {
+        for reply in
+            [empty(StatusCode::ACCEPTED), html(StatusCode::OK, String::new()), redirect(StatusCode::FOUND, "/x")]
+        {
+            assert_eq!(reply.headers()[CACHE_CONTROL], "no-store");
+            assert_eq!(reply.headers()[X_CONTENT_TYPE_OPTIONS], "nosniff");
+            assert_eq!(reply.headers()[REFERRER_POLICY], "no-referrer");
+        }
+        let page = html(StatusCode::OK, String::new());
+        assert_eq!(page.headers()[X_FRAME_OPTIONS], "DENY");
+        assert_eq!(page.headers()[CONTENT_TYPE], "text/html; charset=utf-8");
+        assert!(page.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap().contains("frame-ancestors 'none'"));
+    }
+
+    #[test]
+    fn r_07_a_location_cannot_split_headers() {
+        assert_eq!(redirect(StatusCode::FOUND, "/x\r\nA: b").headers()[LOCATION], "/");
+    }
+}

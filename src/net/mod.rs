@@ -1,0 +1,4 @@
+//! Sockets: listening, TLS, dialling. Bytes only; nothing here knows HTTP.
+
+pub mod listen;
+pub mod tls;

@@ -1,0 +1,44 @@
+//! TLS towards clients: TLS 1.2 and 1.3, HTTP/1.1 by ALPN, session tickets with rotating keys.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::TlsAcceptor;
+
+use crate::config::settings::Tls;
+
+/// Reads certificate and key and checks that they belong together.
+pub fn acceptor(settings: &Tls) -> io::Result<TlsAcceptor> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let chain = certificates(&settings.cert)?;
+    let key = PrivateKeyDer::from_pem_file(&settings.key).map_err(|e| invalid(&settings.key, &e))?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| invalid(&settings.cert, &e))?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|e| invalid(&settings.cert, &e))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(|e| invalid(&settings.cert, &e))?;
+    // No 0-RTT: early data can be replayed (YX-02).
+    config.max_early_data_size = 0;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(|e| invalid(path, &e))?.collect();
+    let chain = chain.map_err(|e| invalid(path, &e))?;
+    if chain.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{}: holds no certificate", path.display())));
+    }
+    Ok(chain)
+}
+
+fn invalid(path: &Path, error: &dyn std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
+}

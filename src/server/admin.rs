@@ -1,0 +1,70 @@
+//! The admin listener: liveness, readiness and metrics, on an address of its own and never on the public one (GX-11).
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+
+use super::Live;
+use crate::http::reply;
+
+/// A scraper or a probe needs no longer.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Binds the listener. Errors name the address.
+pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|e| std::io::Error::new(e.kind(), format!("{address}: {e}")))
+}
+
+/// Serves for as long as the process runs, drain included: that is when readiness matters.
+pub async fn run(listener: TcpListener, live: Live) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let live = live.clone();
+        tokio::spawn(async move {
+            let service = service_fn(|request: Request<Incoming>| {
+                let answer = answer(&live, request.method(), request.uri().path()).map(Full::new);
+                async move { Ok::<Response<Full<Bytes>>, Infallible>(answer) }
+            });
+            let served = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+            let _ = tokio::time::timeout(LIMIT, served).await;
+        });
+    }
+}
+
+fn answer(live: &Live, method: &Method, path: &str) -> reply::Reply {
+    if method != Method::GET && method != Method::HEAD {
+        return reply::text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
+    }
+    let gateway = &live.load().gateway;
+    match path {
+        "/livez" => reply::text(StatusCode::OK, "ok\n"),
+        "/readyz" if gateway.is_ready() => reply::text(StatusCode::OK, "ready\n"),
+        "/readyz" => reply::text(StatusCode::SERVICE_UNAVAILABLE, gateway.unready()),
+        "/metrics" => {
+            gateway.metrics.sessions_active.set(i64::try_from(gateway.sessions.active()).unwrap_or(i64::MAX));
+            match gateway.metrics.encode() {
+                Ok(text) => {
+                    let mut reply = reply::text(StatusCode::OK, text);
+                    let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+                    reply.headers_mut().insert(CONTENT_TYPE, kind);
+                    reply
+                }
+                Err(_) => reply::text(StatusCode::INTERNAL_SERVER_ERROR, "metrics could not be written\n"),
+            }
+        }
+        _ => reply::text(StatusCode::NOT_FOUND, "/livez /readyz /metrics\n"),
+    }
+}

@@ -1,0 +1,127 @@
+//! One client connection: hyper's HTTP/1 over it, the timeouts that hyper does not have, and the drain.
+
+use std::convert::Infallible;
+use std::io::IoSlice;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, sleep};
+
+use super::Common;
+use crate::gateway::conn::Conn;
+use crate::gateway::handle;
+use crate::net::listen::Io;
+use crate::telemetry::metrics::Metrics;
+
+/// Counts a connection for as long as it is open.
+pub struct Guard {
+    open: Arc<AtomicUsize>,
+    metrics: Arc<Metrics>,
+}
+
+impl Guard {
+    pub fn new(open: &Arc<AtomicUsize>, metrics: &Arc<Metrics>) -> Self {
+        open.fetch_add(1, Ordering::Relaxed);
+        metrics.connections.inc();
+        Self { open: Arc::clone(open), metrics: Arc::clone(metrics) }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.connections.dec();
+    }
+}
+
+/// Serves requests until either side has enough.
+pub async fn serve(stream: impl Io, conn: Arc<Conn>, common: Common, _guard: Guard) {
+    let limits = common.live.load().gateway.settings.server.limits.clone();
+    let service = service_fn(|request| {
+        let (common, conn) = (&common, &conn);
+        async move {
+            // One snapshot a request: it sees one configuration from beginning to end.
+            let gateway = Arc::clone(&common.live.load().gateway);
+            Ok::<_, Infallible>(handle(&gateway, conn, request).await)
+        }
+    });
+    let io = Watched { io: TokioIo::new(stream), conn: Arc::clone(&conn) };
+    let mut builder = http1::Builder::new();
+    // PERF: hyper's own header timeout takes a timer for every request; `Conn` keeps two numbers instead, looked at now
+    // and then. `header_read_timeout` is therefore off on purpose.
+    builder.max_header_size(limits.header_bytes).header_read_timeout(None);
+    let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
+    let mut drain = common.drain.clone();
+    let look = (limits.header_timeout.min(limits.idle_timeout) / 4).max(Duration::from_millis(50));
+    let mut timer = pin!(sleep(look));
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    tracing::trace!(peer = %conn.peer, %error, "connection ended");
+                }
+                return;
+            }
+            () = timer.as_mut() => {
+                if conn.is_overdue(limits.header_timeout, limits.idle_timeout) {
+                    return;
+                }
+                timer.as_mut().reset(Instant::now() + look);
+            }
+            _ = drain.wait_for(|d| *d), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// The stream, telling `Conn` when bytes come.
+struct Watched<T> {
+    io: T,
+    conn: Arc<Conn>,
+}
+
+impl<T: Read + Unpin> Read for Watched<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<std::io::Result<()>> {
+        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
+        if matches!(polled, Poll::Ready(Ok(()))) {
+            self.conn.reading();
+        }
+        polled
+    }
+}
+
+impl<T: Write + Unpin> Write for Watched<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+}

@@ -1,0 +1,88 @@
+//! The server: one runtime a worker thread, accept loops, connections, drain, and the admin listener. It knows a gateway
+//! only as something that answers requests.
+
+pub mod accept;
+pub mod admin;
+pub mod connection;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, watch};
+use tokio_rustls::TlsAcceptor;
+
+use crate::gateway::Gateway;
+use crate::gateway::conn::Worker;
+use crate::net::listen::Bound;
+use crate::telemetry::access::{FLUSH_EVERY, Sink};
+
+/// What is served now. Swapped whole at a reload.
+pub struct Served {
+    pub gateway: Arc<Gateway>,
+    pub tls: Option<TlsAcceptor>,
+}
+
+pub type Live = Arc<ArcSwap<Served>>;
+
+/// What all workers share.
+#[derive(Clone)]
+pub struct Common {
+    pub live: Live,
+    /// True once the process shall end: accept no more, finish what is under way.
+    pub drain: watch::Receiver<bool>,
+    /// Open connections of all workers.
+    pub open: Arc<AtomicUsize>,
+    pub json_log: bool,
+}
+
+/// Starts a thread for each set of sockets. Each holds a clone of `alive` for as long as it has anything under way.
+pub fn start(sets: Vec<Vec<Bound>>, common: &Common, alive: &mpsc::Sender<()>) -> io::Result<Vec<JoinHandle<()>>> {
+    let mut threads = Vec::with_capacity(sets.len());
+    for (index, sockets) in sets.into_iter().enumerate() {
+        let (common, alive) = (common.clone(), alive.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        threads.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            runtime.block_on(work(index, sockets, common));
+            drop(alive);
+        })?);
+    }
+    Ok(threads)
+}
+
+async fn work(index: usize, sockets: Vec<Bound>, common: Common) {
+    let worker =
+        Arc::new(Worker { index, sink: Sink::new(common.json_log), tunnels: tokio_util::task::TaskTracker::new() });
+    let flusher = tokio::spawn({
+        let worker = Arc::clone(&worker);
+        async move {
+            let mut every = tokio::time::interval(FLUSH_EVERY);
+            loop {
+                every.tick().await;
+                worker.sink.flush();
+            }
+        }
+    });
+    let connections = tokio_util::task::TaskTracker::new();
+    let mut loops = tokio::task::JoinSet::new();
+    for socket in sockets {
+        match socket.listen() {
+            Ok(listener) => {
+                loops.spawn(accept::accept(listener, Arc::clone(&worker), common.clone(), connections.clone()));
+            }
+            Err(error) => tracing::error!(%error, worker = index, "a listening socket cannot be used"),
+        }
+    }
+    while loops.join_next().await.is_some() {}
+    connections.close();
+    connections.wait().await;
+    worker.tunnels.close();
+    worker.tunnels.wait().await;
+    flusher.abort();
+    worker.sink.flush();
+    if worker.sink.lost() > 0 {
+        tracing::warn!(lines = worker.sink.lost(), "access lines were lost: stdout could not be written");
+    }
+}

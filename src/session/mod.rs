@@ -1,0 +1,102 @@
+//! Sessions and sign-ins in progress: what they hold, how they are sealed, found, renewed and ended. Nothing here reads
+//! a request or writes an answer; it is given cookies and returns cookies.
+
+pub mod data;
+pub mod identity;
+pub mod limit;
+pub mod login;
+pub mod loops;
+pub mod manager;
+pub mod refresh;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::header::HeaderValue;
+
+use crate::config::settings::{CustomClaim, IdentityValue};
+use crate::http::headers::{encode_value, join_values};
+use data::Data;
+
+/// A signed-in person, as requests use it: the data, and the header values made of them once.
+pub struct Session {
+    pub data: Data,
+    headers: Headers,
+    /// When it was last used, Unix milliseconds. The data hold what was sealed; this moves on in the memory store.
+    seen_ms: AtomicU64,
+    /// Which configuration made `headers`.
+    generation: u64,
+}
+
+/// PERF: built once a session, shared by reference count with every request.
+#[derive(Default)]
+struct Headers {
+    user: Option<HeaderValue>,
+    email: Option<HeaderValue>,
+    name: Option<HeaderValue>,
+    preferred_username: Option<HeaderValue>,
+    groups: Option<HeaderValue>,
+    custom: Box<[Option<HeaderValue>]>,
+}
+
+impl Session {
+    fn new(data: Data, custom: &[CustomClaim], generation: u64) -> Self {
+        let headers = Headers::of(&data, custom);
+        let seen_ms = AtomicU64::new(data.seen_ms);
+        Self { data, headers, seen_ms, generation }
+    }
+
+    /// The value of one identity header; `None` = the person has no such claim.
+    pub fn header(&self, value: &IdentityValue) -> Option<&HeaderValue> {
+        match value {
+            IdentityValue::Custom(index) => self.headers.custom.get(*index).and_then(Option::as_ref),
+            IdentityValue::Email => self.headers.email.as_ref(),
+            IdentityValue::Groups => self.headers.groups.as_ref(),
+            IdentityValue::Name => self.headers.name.as_ref(),
+            IdentityValue::PreferredUsername => self.headers.preferred_username.as_ref(),
+            IdentityValue::User => self.headers.user.as_ref(),
+        }
+    }
+
+    pub fn user(&self) -> &str {
+        &self.data.identity.user
+    }
+
+    /// Past its absolute lifetime, or unused for longer than `idle_ms` (0 = no such limit).
+    pub fn is_over(&self, now_ms: u64, idle_ms: u64) -> bool {
+        now_ms >= self.data.expires_ms || (idle_ms > 0 && now_ms.saturating_sub(self.seen_ms()) >= idle_ms)
+    }
+
+    fn seen_ms(&self) -> u64 {
+        self.seen_ms.load(Ordering::Relaxed)
+    }
+}
+
+impl Headers {
+    fn of(data: &Data, custom: &[CustomClaim]) -> Self {
+        let who = &data.identity;
+        let one = |text: &Option<String>| text.as_deref().filter(|t| !t.is_empty()).map(encode_value);
+        let list = |items: &[String], separator: &str, what: &str| {
+            let (value, dropped) = join_values(items.iter().map(String::as_str), separator);
+            if dropped > 0 {
+                // The contract: a value that holds the separator would read as two.
+                tracing::warn!(
+                    claim = what,
+                    dropped,
+                    "values that hold the separator were left out of an identity header"
+                );
+            }
+            (!value.is_empty()).then_some(value)
+        };
+        Self {
+            user: Some(encode_value(&who.user)),
+            email: one(&who.email),
+            name: one(&who.name),
+            preferred_username: one(&who.preferred_username),
+            groups: list(&who.groups, ",", "groups"),
+            custom: custom
+                .iter()
+                .map(|c| who.custom.get(&c.claim).and_then(|values| list(values, &c.separator, &c.claim)))
+                .collect(),
+        }
+    }
+}
