@@ -166,13 +166,12 @@ fn same_origin(rules: &Rules, admitted: &Admitted<'_>, headers: &HeaderMap) -> b
 /// the upstream's URL and is put there by `Upstream::send`.
 fn upstream_uri(rules: &Rules, admitted: &Admitted<'_>, uri: &Uri) -> Uri {
     let path: &str = &admitted.path.forward;
-    let path =
-        rules
-            .settings
-            .strip_prefix
-            .as_deref()
-            .and_then(|prefix| path.strip_prefix(prefix))
-            .map_or(path, |rest| if rest.is_empty() { "/" } else { rest });
+    let path = rules
+        .settings
+        .strip_prefix
+        .as_deref()
+        .and_then(|prefix| path.strip_prefix(prefix))
+        .map_or(path, |rest| if rest.is_empty() { "/" } else { rest });
     // A prefix is whole segments: what does not leave a path is not stripped.
     let path = if path.starts_with('/') { path } else { &*admitted.path.forward };
     let whole = match uri.path_and_query() {

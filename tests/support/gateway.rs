@@ -1,0 +1,163 @@
+//! `doorward serve` as a process of its own.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use super::{Browser, Provider, Upstream, eventually, free_port};
+
+pub struct Gateway {
+    pub base: String,
+    pub port: u16,
+    pub admin: u16,
+    dir: tempfile::TempDir,
+    child: Child,
+}
+
+/// The common configuration, with room for more of each section.
+#[derive(Clone, Default)]
+pub struct Extra {
+    pub server: String,
+    pub provider: String,
+    pub session: String,
+    /// In place of the one route `/`.
+    pub routes: Option<String>,
+    pub env: Vec<(String, String)>,
+    /// Do not wait until sign-in works.
+    pub unready: bool,
+}
+
+pub const KEY: &str = "a-session-key-of-the-tests-that-is-long-enough";
+
+impl Gateway {
+    pub fn start(provider: &Provider, upstream: &Upstream) -> Self {
+        Self::with(provider.issuer(), upstream, Extra::default())
+    }
+
+    pub fn with(issuer: &str, upstream: &Upstream, extra: Extra) -> Self {
+        let (port, admin) = (free_port(), free_port());
+        let dir = tempfile::tempdir().unwrap();
+        let config = configuration(port, admin, issuer, &upstream.url(), &extra);
+        std::fs::write(dir.path().join("doorward.toml"), config).unwrap();
+        let child = spawn(&dir.path().join("doorward.toml"), &extra.env);
+        let mut gateway = Self { base: format!("http://127.0.0.1:{port}"), port, admin, dir, child };
+        gateway.wait(if extra.unready { "/livez" } else { "/readyz" });
+        gateway
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    pub fn browser(&self) -> Browser {
+        Browser::new(&self.base)
+    }
+
+    /// A browser that has signed in (as whoever the provider signs in by itself).
+    pub fn signed_in(&self) -> Browser {
+        let mut browser = self.browser();
+        let last = browser.go("/");
+        assert_eq!(last.status, 200, "the sign-in ended at {} {}", last.url, last.text());
+        browser
+    }
+
+    pub fn admin(&self, path: &str) -> super::Answer {
+        Browser::new(&format!("http://127.0.0.1:{}", self.admin)).send("GET", path, &[], b"")
+    }
+
+    pub fn wait(&mut self, path: &str) {
+        let url = format!("http://127.0.0.1:{}", self.admin);
+        eventually(path, || {
+            assert!(self.child.try_wait().unwrap().is_none(), "the gateway ended: {}", self.log());
+            Browser::new(&url).try_send("GET", path, &[], b"").is_some_and(|a| a.status == 200)
+        });
+    }
+
+    /// Writes another configuration over the first and asks for a reload.
+    pub fn reload(&self, issuer: &str, upstream: &Upstream, extra: &Extra) {
+        let config = configuration(self.port, self.admin, issuer, &upstream.url(), extra);
+        std::fs::write(self.dir.path().join("doorward.toml"), config).unwrap();
+        self.signal("HUP");
+    }
+
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn ended(&mut self) -> std::process::ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    pub fn log(&self) -> String {
+        let read = |name: &str| std::fs::read_to_string(self.dir.path().join(name)).unwrap_or_default();
+        format!("{}{}", read("stdout.log"), read("stderr.log"))
+    }
+
+    pub fn metric(&self, line_start: &str) -> f64 {
+        let text = self.admin("/metrics").text();
+        text.lines().filter(|l| l.starts_with(line_start)).filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        assert!(std::thread::panicking() || !self.log().contains("panicked at"), "the gateway panicked:\n{}", self.log());
+    }
+}
+
+fn spawn(config: &PathBuf, env: &[(String, String)]) -> Child {
+    let dir = config.parent().unwrap();
+    let file = |name: &str| std::fs::File::create(dir.join(name)).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_doorward"))
+        .args(["serve", "--config"])
+        .arg(config)
+        .env_clear()
+        .envs(env.iter().cloned())
+        .stdin(Stdio::null())
+        .stdout(file("stdout.log"))
+        .stderr(file("stderr.log"))
+        .spawn()
+        .unwrap()
+}
+
+fn configuration(port: u16, admin: u16, issuer: &str, upstream: &str, extra: &Extra) -> String {
+    let mut out = Vec::new();
+    let keys = if extra.session.contains("keys") { String::new() } else { format!("keys = [\"{KEY}\"]") };
+    write!(
+        out,
+        r#"
+[server]
+listen = ["127.0.0.1:{port}"]
+public_url = "http://127.0.0.1:{port}"
+workers = 2
+{server}
+
+[server.limits]
+logins_per_minute = 100000
+
+[admin]
+listen = "127.0.0.1:{admin}"
+
+[provider.main]
+issuer = "{issuer}"
+client_id = "demo"
+par = "off"
+{provider}
+
+[session]
+{keys}
+{session}
+"#,
+        server = extra.server,
+        provider = extra.provider,
+        session = extra.session,
+    )
+    .unwrap();
+    let one = format!("[[route]]\npath = \"/\"\nupstream = \"{upstream}\"\naccess = \"authenticated\"\nidentity = [\"x-forwarded\"]\n");
+    out.extend_from_slice(extra.routes.as_ref().map_or(one, |r| r.replace("UPSTREAM", upstream)).as_bytes());
+    String::from_utf8(out).unwrap()
+}

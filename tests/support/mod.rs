@@ -1,0 +1,56 @@
+//! What the behaviour tests share: the gateway as its own process, the demo provider in this one, an upstream that
+//! records, and a small browser. Everything is on loopback and on ports that the system chose.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+pub mod browser;
+pub mod gateway;
+pub mod upstream;
+
+use std::time::{Duration, Instant};
+
+pub use browser::{Answer, Browser};
+pub use gateway::Gateway;
+pub use upstream::Upstream;
+
+use doorward::demo::provider::{DemoProvider, Options, SigningAlg};
+
+/// A provider in this process, on a runtime of its own.
+pub struct Provider {
+    pub demo: DemoProvider,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Provider {
+    pub fn start() -> Self {
+        Self::with(Options { alg: SigningAlg::Es256, ..Options::default() })
+    }
+
+    pub fn with(options: Options) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let guard = runtime.enter();
+        let demo = DemoProvider::start(listener, options).unwrap();
+        drop(guard);
+        demo.control().auto_login(Some("alice"));
+        Self { demo, _runtime: runtime }
+    }
+
+    pub fn issuer(&self) -> &str {
+        self.demo.issuer()
+    }
+}
+
+/// Waits until `condition` holds; fails with `what` after ten seconds.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < end, "not within ten seconds: {what}");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
