@@ -97,7 +97,10 @@ impl Gateway {
 
     pub fn metric(&self, line_start: &str) -> f64 {
         let text = self.admin("/metrics").text();
-        text.lines().filter(|l| l.starts_with(line_start)).filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        text.lines()
+            .filter(|l| l.starts_with(line_start))
+            .filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
     }
 }
 
@@ -105,7 +108,11 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        assert!(std::thread::panicking() || !self.log().contains("panicked at"), "the gateway panicked:\n{}", self.log());
+        assert!(
+            std::thread::panicking() || !self.log().contains("panicked at"),
+            "the gateway panicked:\n{}",
+            self.log()
+        );
     }
 }
 
@@ -157,7 +164,9 @@ par = "off"
         session = extra.session,
     )
     .unwrap();
-    let one = format!("[[route]]\npath = \"/\"\nupstream = \"{upstream}\"\naccess = \"authenticated\"\nidentity = [\"x-forwarded\"]\n");
+    let one = format!(
+        "[[route]]\npath = \"/\"\nupstream = \"{upstream}\"\naccess = \"authenticated\"\nidentity = [\"x-forwarded\"]\n"
+    );
     out.extend_from_slice(extra.routes.as_ref().map_or(one, |r| r.replace("UPSTREAM", upstream)).as_bytes());
     String::from_utf8(out).unwrap()
 }

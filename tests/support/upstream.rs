@@ -29,7 +29,8 @@ impl Seen {
 impl Upstream {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let upstream = Self { port: listener.local_addr().unwrap().port(), seen: Arc::default(), answer: Arc::default() };
+        let upstream =
+            Self { port: listener.local_addr().unwrap().port(), seen: Arc::default(), answer: Arc::default() };
         let this = upstream.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -110,7 +111,11 @@ impl Upstream {
                 }
                 None => {
                     let body = if head { "" } else { "hello\n" };
-                    out.write_all(format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 6\r\n\r\n{body}").as_bytes()).ok()?;
+                    out.write_all(
+                        format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 6\r\n\r\n{body}")
+                            .as_bytes(),
+                    )
+                    .ok()?;
                 }
             }
         }
