@@ -1,4 +1,8 @@
 //! HTTP as bytes and names: origins, canonical targets, header hygiene, cookies, forwarded trust, our own replies.
 //! Nothing here knows a session, a provider or a policy.
 
+pub mod forwarded;
+pub mod headers;
 pub mod origin;
+pub mod refusal;
+pub mod uri;
