@@ -2,5 +2,9 @@
 //! Nothing here knows a session, a provider or a policy.
 
 pub mod cookie;
+pub mod forwarded;
+pub mod headers;
 pub mod origin;
+pub mod refusal;
 pub mod reply;
+pub mod uri;

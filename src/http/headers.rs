@@ -1,0 +1,259 @@
+//! Header hygiene: which names only Doorward may set, which end at each hop, and how a value is made safe.
+//! Reads and changes headers; never decides who somebody is.
+
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::request::Parts;
+use http::{StatusCode, Version};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+use super::forwarded;
+use super::refusal::Refusal;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// The names that tell an upstream who somebody is. From outside they are lies and are removed, on every route.
+///
+/// SECURITY: HX-03, HX-05. Names compare with every character that is no letter or digit read as `-`, since CGI, WSGI
+/// and their kin make `X_Forwarded_User` and `X-Forwarded-User` the same variable.
+#[derive(Debug)]
+pub struct Managed {
+    identity: NameSet,
+    untrusted: NameSet,
+}
+
+impl Managed {
+    /// The headers of all presets, and `extra`: the names that routes set besides.
+    pub fn new(extra: impl IntoIterator<Item = HeaderName>) -> Self {
+        let mut identity = NameSet::default();
+        IDENTITY.iter().for_each(|name| identity.insert(name));
+        IDENTITY_PREFIXES.iter().for_each(|prefix| identity.insert_prefix(prefix));
+        extra.into_iter().for_each(|name| identity.insert(name.as_str()));
+        let mut untrusted = identity.clone();
+        forwarded::NAMES.iter().for_each(|name| untrusted.insert(name));
+        forwarded::PREFIXES.iter().for_each(|prefix| untrusted.insert_prefix(prefix));
+        Self { identity, untrusted }
+    }
+
+    /// Removes the identity headers; says how many names went. For requests of trusted proxies, and for trailers.
+    pub fn strip(&self, headers: &mut HeaderMap) -> usize {
+        self.identity.strip(headers)
+    }
+
+    /// The same in one pass with what `http::forwarded` lists (W-01). For requests of everybody else.
+    pub fn strip_untrusted(&self, headers: &mut HeaderMap) -> usize {
+        self.untrusted.strip(headers)
+    }
+
+    pub fn contains(&self, name: &HeaderName) -> bool {
+        self.identity.contains(name.as_str())
+    }
+}
+
+/// What each preset of the contract sets, as the applications document it.
+const IDENTITY: &[&str] = &[
+    "impersonate-group",
+    "impersonate-uid",
+    "impersonate-user",
+    "remote-email",
+    "remote-groups",
+    "remote-name",
+    "remote-user",
+    "x-doorward-assertion",
+    "x-forwarded-access-token",
+    "x-forwarded-displayname",
+    "x-forwarded-email",
+    "x-forwarded-groups",
+    "x-forwarded-login",
+    "x-forwarded-mail",
+    "x-forwarded-name",
+    "x-forwarded-preferred-username",
+    "x-forwarded-user",
+    "x-proxy-roles",
+    "x-proxy-user",
+];
+
+/// `remote-user-` is NetBox's, `x-proxy-ext-` OpenSearch's; `x-ssl-client-` and `x-pomerium-` other gateways' (HX-20).
+const IDENTITY_PREFIXES: &[&str] = &[
+    "impersonate-extra-",
+    "remote-user-",
+    "x-auth-request-",
+    "x-authentik-",
+    "x-pomerium-",
+    "x-proxy-ext-",
+    "x-ssl-client-",
+    "x-webauth-",
+];
+
+/// Names and prefixes in the spelling that `fold` gives.
+#[derive(Clone, Debug)]
+struct NameSet {
+    names: Vec<Box<str>>,
+    prefixes: Vec<Box<str>>,
+    /// PERF: for each first byte the lengths that can match at all, one bit each, the last one "and longer". Ordinary
+    /// browser headers end here without a comparison.
+    lengths: Box<[u64; 128]>,
+}
+
+impl Default for NameSet {
+    fn default() -> Self {
+        Self { names: Vec::new(), prefixes: Vec::new(), lengths: Box::new([0; 128]) }
+    }
+}
+
+impl NameSet {
+    fn insert(&mut self, name: &str) {
+        self.note(name, |bit| bit);
+        self.names.push(name.bytes().map(|b| char::from(fold(b))).collect());
+    }
+
+    fn insert_prefix(&mut self, prefix: &str) {
+        self.note(prefix, |bit| !(bit - 1));
+        self.prefixes.push(prefix.into());
+    }
+
+    fn note(&mut self, text: &str, lengths: impl Fn(u64) -> u64) {
+        if let Some(mask) = text.bytes().next().and_then(|b| self.lengths.get_mut(usize::from(fold(b)))) {
+            *mask |= lengths(length_bit(text));
+        }
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        let mask = name.bytes().next().and_then(|b| self.lengths.get(usize::from(fold(b)))).copied().unwrap_or(0);
+        if mask & length_bit(name) == 0 {
+            return false;
+        }
+        self.names.iter().any(|n| n.len() == name.len() && begins(name, n))
+            || self.prefixes.iter().any(|p| begins(name, p))
+    }
+
+    fn strip(&self, headers: &mut HeaderMap) -> usize {
+        // PERF: an empty vector does not allocate, and nearly every one stays empty.
+        let found: Vec<HeaderName> = headers.keys().filter(|name| self.contains(name.as_str())).cloned().collect();
+        for name in &found {
+            headers.remove(name);
+        }
+        found.len()
+    }
+}
+
+/// `start` is folded already.
+fn begins(name: &str, start: &str) -> bool {
+    name.len() >= start.len() && name.bytes().zip(start.bytes()).all(|(a, b)| fold(a) == b)
+}
+
+fn fold(b: u8) -> u8 {
+    if b.is_ascii_alphanumeric() { b.to_ascii_lowercase() } else { b'-' }
+}
+
+fn length_bit(text: &str) -> u64 {
+    1 << text.len().min(63)
+}
+
+/// Removes what ends at this hop (RFC 9110 §7.6.1), of requests and of answers. `TE: trailers` and `Upgrade` are gone
+/// too: who forwards one of them says so anew.
+///
+/// SECURITY: H-03, H-04, HX-09. Identity headers are added after this, so `Connection` cannot name them away. Names
+/// that framing, routing and caching stand on are kept whatever `Connection` says.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = headers.get_all(CONNECTION).iter().flat_map(named_fields).collect();
+        for name in &named {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    // PERF: constants hash at a third of the cost of strings.
+    headers.remove(KEEP_ALIVE);
+    headers.remove(PROXY_AUTHENTICATE);
+    headers.remove(PROXY_AUTHORIZATION);
+    headers.remove(PROXY_CONNECTION);
+    headers.remove(TE);
+    headers.remove(TRAILER);
+    headers.remove(TRANSFER_ENCODING);
+    headers.remove(UPGRADE);
+}
+
+/// The fields that one value of `Connection` names, without the options that are no fields or are removed anyway.
+fn named_fields(value: &HeaderValue) -> impl Iterator<Item = HeaderName> {
+    value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii).filter_map(|token| {
+        let known: [&[u8]; 3] = [b"keep-alive", b"close", b"upgrade"];
+        if token.is_empty() || known.iter().any(|k| k.eq_ignore_ascii_case(token)) {
+            return None;
+        }
+        let kept = [HOST, CONTENT_LENGTH, COOKIE, SET_COOKIE, CACHE_CONTROL];
+        HeaderName::from_bytes(token).ok().filter(|name| !kept.contains(name))
+    })
+}
+
+/// Refuses the framing that two readers could read in two ways, and expectations nobody can meet.
+///
+/// SECURITY: H-06, M-02. hyper lets `identity, chunked` and `chunked, chunked` through.
+pub fn framing_ok(request: &Parts) -> Result<(), Refusal> {
+    if let Some(coding) = request.headers.get(TRANSFER_ENCODING) {
+        let once = request.headers.get_all(TRANSFER_ENCODING).iter().nth(1).is_none();
+        if !once || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            return Err(Refusal::bad("a transfer coding other than exactly `chunked`"));
+        }
+        // RFC 9112 §6.1.
+        if request.version < Version::HTTP_11 {
+            return Err(Refusal::bad("a transfer coding before HTTP/1.1"));
+        }
+    }
+    let mut expectations = request.headers.get_all(EXPECT).iter();
+    if !expectations.all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Err(Refusal::new(StatusCode::EXPECTATION_FAILED, "an expectation other than 100-continue"));
+    }
+    Ok(())
+}
+
+/// `%` too, so that the encoding can be undone without a guess. What is not ASCII is always encoded.
+const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
+
+/// A header value that holds `text`: `%`, control characters and what is not ASCII percent-encoded (UTF-8).
+///
+/// SECURITY: HX-15. Blanks at either end are encoded too: readers trim them, and ` admin` must not become `admin`.
+pub fn encode_value(text: &str) -> HeaderValue {
+    let mut out = String::with_capacity(text.len());
+    encode_into(text, &mut out);
+    header_value(out)
+}
+
+/// Joins `items`, each encoded. Says how many were dropped because they are empty or hold the separator (HX-17).
+pub fn join_values<'a>(items: impl IntoIterator<Item = &'a str>, separator: &str) -> (HeaderValue, usize) {
+    let (mut out, mut dropped) = (String::new(), 0);
+    for item in items {
+        let start = out.len();
+        if start > 0 {
+            out.extend(utf8_percent_encode(separator, CONTROLS));
+        }
+        let begin = out.len();
+        encode_into(item, &mut out);
+        let encoded = out.get(begin..).unwrap_or_default();
+        if item.is_empty() || [item, encoded].iter().any(|t| t.contains(separator)) {
+            out.truncate(start);
+            dropped += 1;
+        }
+    }
+    (header_value(out), dropped)
+}
+
+fn encode_into(text: &str, out: &mut String) {
+    let inner = text.trim_matches(' ');
+    let lead = text.len() - text.trim_start_matches(' ').len();
+    let trail = text.len() - inner.len() - lead;
+    out.extend(std::iter::repeat_n("%20", lead));
+    out.extend(utf8_percent_encode(inner, ENCODED));
+    out.extend(std::iter::repeat_n("%20", trail));
+}
+
+/// Encoded text is visible ASCII and blanks, so it always is a value; the empty one stands in for the impossible.
+fn header_value(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests;
