@@ -1,4 +1,12 @@
-//! Cryptography as the rest needs it: sealing, signatures, keys, randomness. Every primitive is aws-lc's; nothing here
-//! decides what a claim means or who may pass.
+//! Cryptography: randomness, sealing, strict JSON for signed things, key sets, signatures of tokens.
+//!
+//! Primitives come from aws-lc-rs, signatures through jsonwebtoken; nothing here invents any. What a claim must say, and
+//! who may pass, is no business of this room.
 
+pub mod json;
+pub mod jwk;
+pub mod jws;
+pub mod random;
 pub mod seal;
+#[cfg(test)]
+pub(crate) mod testing;
