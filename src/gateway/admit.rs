@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{EXPECT, HOST, HeaderMap, HeaderValue, VIA};
+use http::header::{HOST, HeaderMap, HeaderValue, VIA};
 use http::request::Parts;
 use http::{Method, StatusCode, Version};
 
@@ -13,6 +13,7 @@ use super::conn::Conn;
 use super::site::Site;
 use crate::http::forwarded::{self, Seen};
 use crate::http::headers::framing_ok;
+use crate::http::refusal::Refusal;
 use crate::http::uri::{Path, canonical_host, canonical_path};
 
 /// What the rest of the journey goes by.
@@ -23,40 +24,27 @@ pub struct Admitted<'a> {
     pub seen: Seen,
 }
 
-/// Why a request is not understood: a status and a sentence for whoever sent it.
-#[derive(Debug)]
-pub struct Refusal {
-    pub status: StatusCode,
-    pub why: &'static str,
-}
-
 fn bad(why: &'static str) -> Refusal {
-    Refusal { status: StatusCode::BAD_REQUEST, why }
+    Refusal::new(StatusCode::BAD_REQUEST, why)
 }
 
 /// `raw_path` is the request target's path, as sent.
 pub fn admit<'a>(gateway: &Gateway, conn: &Conn, parts: &Parts, raw_path: &'a str) -> Result<Admitted<'a>, Refusal> {
     method(&parts.method)?;
     if parts.version != Version::HTTP_11 && parts.version != Version::HTTP_10 {
-        return Err(Refusal {
-            status: StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            why: "only HTTP/1.1 and HTTP/1.0 are spoken here",
-        });
+        return Err(Refusal::new(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "only HTTP/1.1 and HTTP/1.0 are spoken here"));
     }
     // SECURITY: H-05, H-06. hyper resolves CL beside TE; what it lets pass of TE is refused here.
-    framing_ok(parts).map_err(|status| Refusal {
-        status,
-        why: if parts.headers.contains_key(EXPECT) { "this expectation cannot be met" } else { "ambiguous framing" },
-    })?;
+    framing_ok(parts)?;
     let host = authority(parts)?;
-    let path = canonical_path(raw_path).map_err(|r| bad(r.as_str()))?;
-    let trusted = gateway.trust.trusts(conn.peer);
+    let path = canonical_path(raw_path)?;
+    let trusted = gateway.trust.contains(conn.peer);
     if !trusted && let Some(site) = conn.site(host, gateway.epoch) {
-        return Ok(Admitted { site, path, client: conn.peer, seen: Seen::direct(conn.peer) });
+        return Ok(Admitted { site, path, client: conn.peer, seen: Seen { client: conn.peer, proto: None, host: None, chain: None } });
     }
-    let seen = forwarded::read(&parts.headers, conn.peer, &gateway.trust).map_err(|r| bad(r.as_str()))?;
+    let seen = forwarded::read(&parts.headers, conn.peer, &gateway.trust)?;
     let text = seen.host.as_deref().map_or_else(|| host.to_str().map_err(|_| bad("an invalid Host")), Ok)?;
-    let name = canonical_host(text).map_err(|r| bad(r.as_str()))?;
+    let name = canonical_host(text)?;
     let site = Arc::new(Site::new(&name, seen.proto, &gateway.settings.server.public_url, &gateway.table));
     if !trusted {
         conn.keep_site(host, gateway.epoch, &site);
@@ -76,7 +64,7 @@ fn authority(parts: &Parts) -> Result<&HeaderValue, Refusal> {
         if !matches!(parts.uri.scheme_str(), Some("http" | "https")) {
             return Err(bad("a target that is neither http nor https"));
         }
-        let named = canonical_host(target.as_str()).map_err(|r| bad(r.as_str()))?;
+        let named = canonical_host(target.as_str())?;
         let told = host.to_str().ok().and_then(|h| canonical_host(h).ok()).ok_or_else(|| bad("an invalid Host"))?;
         let port = |p: Option<u16>| p.unwrap_or(if parts.uri.scheme_str() == Some("https") { 443 } else { 80 });
         if named.name != told.name || port(named.port) != port(told.port) {
@@ -89,7 +77,7 @@ fn authority(parts: &Parts) -> Result<&HeaderValue, Refusal> {
 /// CONNECT would make a tunnel of us, TRACE would echo credentials (H-10, M-17).
 fn method(method: &Method) -> Result<(), Refusal> {
     if *method == Method::CONNECT || *method == Method::TRACE || method.as_str() == "TRACK" {
-        return Err(Refusal { status: StatusCode::METHOD_NOT_ALLOWED, why: "this method is not served" });
+        return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this method is not served"));
     }
     Ok(())
 }
@@ -100,7 +88,7 @@ fn looped(headers: &HeaderMap, gateway: &Gateway) -> Result<(), Refusal> {
     let again =
         headers.get_all(VIA).iter().filter_map(|v| v.to_str().ok()).any(|v| v.split(',').any(|hop| hop.trim() == own));
     if again {
-        return Err(Refusal { status: StatusCode::LOOP_DETECTED, why: "an upstream leads back here" });
+        return Err(Refusal::new(StatusCode::LOOP_DETECTED, "an upstream leads back here"));
     }
     Ok(())
 }

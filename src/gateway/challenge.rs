@@ -18,8 +18,7 @@ use crate::config::settings::{Require, Unauthenticated};
 use crate::error::{Error, Kind, Result};
 use crate::http::cookie::Found;
 use crate::http::reply::{self, Reply};
-use crate::provider::Provider;
-use crate::provider::authorize::{AuthorizationRequest, pkce_challenge};
+use crate::provider::{AuthorizationRequest, Provider, pkce_challenge};
 use crate::session::login::{Login, Wanted};
 
 /// A sign-in to be begun.

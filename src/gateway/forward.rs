@@ -107,9 +107,10 @@ fn prepare(
     cookie: Option<HeaderValue>,
 ) {
     strip_hop_by_hop(headers);
-    let forged = gateway.managed.strip(headers);
+    let trusted = gateway.trust.contains(exchange.conn.peer);
+    let forged = if trusted { gateway.managed.strip(headers) } else { gateway.managed.strip_untrusted(headers) };
     if forged > 0 {
-        tracing::debug!(request_id = exchange.id(), client = %exchange.client, forged, "identity headers of the client were removed");
+        tracing::debug!(request_id = exchange.id(), client = %exchange.client, forged, "headers that only we may set were removed");
     }
     headers.remove(EXPECT);
     headers.remove(HTTP2_SETTINGS);
@@ -118,14 +119,7 @@ fn prepare(
         headers.insert(COOKIE, cookie);
     }
     let site = &admitted.site;
-    forwarded::write(
-        headers,
-        &admitted.seen,
-        exchange.conn.peer,
-        site.scheme,
-        &site.forwarded_host,
-        &site.forwarded_port,
-    );
+    forwarded::write(headers, &admitted.seen, site.scheme, &site.forwarded_host, site.port);
     if let Some(session) = &exchange.session {
         rules.identify(session, headers);
     }

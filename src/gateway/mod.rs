@@ -105,7 +105,7 @@ impl Gateway {
         for provider in &settings.providers {
             let seen = Arc::clone(&metrics);
             let observe = Arc::new(move |endpoint, took| seen.provider_call(endpoint, took));
-            providers.push(Provider::new(provider, &claims, shared.control.clone(), observe)?);
+            providers.push(Provider::new(provider, claims.clone(), shared.control.clone(), observe)?);
         }
         let rules: Result<Vec<Rules>> =
             settings.routes.iter().map(|r| Rules::new(r, &settings, &providers, &metrics, shared.workers)).collect();
@@ -137,7 +137,7 @@ impl Gateway {
 
     /// Whether a sign-in would work now: every provider's metadata and keys were had, and no shutdown has begun.
     pub fn is_ready(&self) -> bool {
-        !self.is_draining() && self.providers.iter().all(|p| p.is_ready())
+        !self.is_draining() && self.providers.iter().all(|p| p.ready())
     }
 
     /// What is missing, a line each, for whoever reads `/readyz`.
@@ -145,7 +145,7 @@ impl Gateway {
         if self.is_draining() {
             return "shutting down\n".to_owned();
         }
-        let missing = self.providers.iter().filter(|p| !p.is_ready());
+        let missing = self.providers.iter().filter(|p| !p.ready());
         missing.map(|p| format!("provider {}: metadata or keys not loaded yet\n", p.name())).collect()
     }
 
@@ -170,7 +170,7 @@ impl Gateway {
 /// One request, whole. It always answers; a panic in it is the connection's end, never the process's.
 pub async fn handle(gateway: &Arc<Gateway>, conn: &Arc<Conn>, request: Request<Incoming>) -> Response<Body> {
     conn.busy();
-    let trusted = gateway.trust.trusts(conn.peer);
+    let trusted = gateway.trust.contains(conn.peer);
     let mut exchange = Exchange::begin(Begin {
         conn,
         method: request.method(),
@@ -209,7 +209,7 @@ async fn journey(
     let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let admitted = match admit(gateway, &exchange.conn, &parts, target.path()) {
         Ok(admitted) => admitted,
-        Err(r) => return Err(Asker::new(gateway, exchange, &parts.method, &parts.headers).refused(r.status, r.why)),
+        Err(r) => return Err(Asker::new(gateway, exchange, &parts.method, &parts.headers).refused(r.status(), r.why())),
     };
     exchange.client = admitted.client;
     exchange.site = Some(Arc::clone(&admitted.site));

@@ -16,9 +16,9 @@ pub struct Site {
     /// What the browser has in its address bar: scheme and port of `public_url`, and the host where a route names it;
     /// else `public_url` itself, since a host that only a proxy in front knows is nothing to redirect to.
     pub origin: Origin,
-    /// PERF: the forwarded headers' values, made once.
+    /// PERF: made once a connection, not once a request.
     pub forwarded_host: HeaderValue,
-    pub forwarded_port: HeaderValue,
+    pub port: u16,
     pub scheme: Scheme,
 }
 
@@ -42,7 +42,7 @@ impl Site {
         Self {
             host: host.name.to_string(),
             forwarded_host: HeaderValue::from_str(&authority).unwrap_or(HeaderValue::from_static("invalid")),
-            forwarded_port: HeaderValue::from(port),
+            port,
             authority,
             origin,
             scheme,

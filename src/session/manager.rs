@@ -239,9 +239,13 @@ impl Sessions {
         }
     }
 
-    /// The same session with other tokens.
-    pub(super) fn with_tokens(&self, session: &Session, tokens: Tokens) -> Arc<Session> {
-        self.admit(Data { tokens, seen_ms: clock::unix_now_ms(), ..session.data.clone() })
+    /// The same session, its id and its end, with what a refresh brought.
+    pub(super) fn renewed(&self, session: &Session, identity: Identity, tokens: Tokens) -> Arc<Session> {
+        self.admit(Data { identity, tokens, seen_ms: clock::unix_now_ms(), ..session.data.clone() })
+    }
+
+    pub(super) fn custom(&self) -> &[CustomClaim] {
+        &self.custom
     }
 
     /// Ends a session on this instance, at once and for every copy of its cookie.
