@@ -67,8 +67,8 @@ impl Flight {
 
     /// Waits for the outcome, at most `limit`.
     pub async fn wait(mut self, limit: Duration) -> Outcome {
-        let known = tokio::time::timeout(limit, self.outcome.wait_for(Option::is_some)).await;
-        if known.is_err() {
+        let known = tokio::time::timeout(limit, self.outcome.wait_for(Option::is_some)).await.is_ok();
+        if !known {
             return Outcome::Failed;
         }
         self.outcome().unwrap_or(Outcome::Failed)
