@@ -11,6 +11,11 @@ use crate::secret::Secret;
 const ENDPOINT: &str = "revocation";
 
 impl Provider {
+    /// Whether an ID token is of any use after the sign-in: as a hint at sign-out.
+    pub fn has_end_session(&self) -> bool {
+        self.metadata.load().as_ref().is_some_and(|metadata| metadata.end_session_endpoint.is_some())
+    }
+
     /// None where the provider has no such endpoint, or was never reached.
     pub fn end_session_url(
         &self,

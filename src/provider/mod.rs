@@ -4,7 +4,7 @@
 //! It knows no session, no cookie and no route. Requests are served on several runtimes; whatever goes over the network
 //! runs on one, `control`, in a task of its own, so that a browser that goes away cannot cut a code exchange in half.
 
-mod authorize;
+pub mod authorize;
 pub mod claims;
 mod client_auth;
 mod discovery;
@@ -34,7 +34,7 @@ use self::flight::Flight;
 use self::http::Http;
 use self::keys::Keys;
 pub use self::redeem::{Grant, Redeem, Tokens};
-pub use self::refresh::{Refreshed, RefreshedTokens};
+pub use self::refresh::Refreshed;
 use crate::config::settings;
 use crate::crypto::jws;
 use crate::error::{Error, Kind, Result};
@@ -76,12 +76,12 @@ impl Provider {
     /// that cannot be read.
     pub fn new(
         settings: &settings::Provider,
-        extra_claims: Vec<String>,
+        extra_claims: &[String],
         control: Handle,
         observer: Observer,
     ) -> Result<Arc<Self>> {
         let named = [&settings.claims.user, &settings.claims.email, &settings.claims.name, &settings.claims.groups];
-        let mut claim_paths: Vec<String> = named.into_iter().cloned().chain(extra_claims).collect();
+        let mut claim_paths: Vec<String> = named.into_iter().chain(extra_claims).cloned().collect();
         claim_paths.push("preferred_username".to_owned());
         Ok(Arc::new(Self {
             algs: algorithms(settings)?,
@@ -109,8 +109,13 @@ impl Provider {
         &self.settings
     }
 
+    /// Where this provider's work runs.
+    pub fn control(&self) -> &Handle {
+        &self.control
+    }
+
     /// Metadata and keys were loaded at least once.
-    pub fn ready(&self) -> bool {
+    pub fn is_ready(&self) -> bool {
         self.metadata.load().is_some() && self.keys.current().is_some()
     }
 
@@ -159,8 +164,8 @@ impl Provider {
         }
     }
 
-    /// Fetches both anew; on an error the copies in use stay (D-06).
-    async fn reload(self: &Arc<Self>) -> Result<()> {
+    /// Fetches metadata and keys anew; on an error the copies in use stay (D-06).
+    pub async fn load(self: &Arc<Self>) -> Result<()> {
         let outcome = self.discovery.join(&self.control, || Some(self.clone().discover())).await;
         let metadata = outcome.ok_or_else(|| broken_off("discovery"))?.map_err(|e| share(&e))?;
         self.keys.refresh(&self.http, &metadata.jwks_uri, &self.control).await.map(drop)
@@ -195,8 +200,8 @@ async fn maintain(provider: Weak<Provider>) {
     let mut failures = 0;
     loop {
         let Some(this) = provider.upgrade() else { return };
-        let outcome = this.reload().await;
-        let (name, ready) = (this.name().to_owned(), this.ready());
+        let outcome = this.load().await;
+        let (name, ready) = (this.name().to_owned(), this.is_ready());
         drop(this);
         let pause = match outcome {
             Ok(()) => {

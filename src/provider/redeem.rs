@@ -15,9 +15,10 @@ use crate::provider::{Provider, http, userinfo};
 use crate::secret::Secret;
 
 /// What a callback brings, and what the login transaction remembered.
-// SECURITY: no `Debug`: a code is as good as a token until it is spent (O-11).
+#[derive(Debug)]
 pub struct Redeem {
-    pub code: String,
+    /// As good as a token until it is spent (O-11).
+    pub code: Secret,
     pub verifier: Secret,
     /// The same as in the authorization request, byte for byte.
     pub redirect_uri: String,
@@ -35,11 +36,14 @@ pub struct Grant {
     pub tokens: Tokens,
 }
 
+/// Of a sign-in or a refresh.
 #[derive(Debug)]
 pub struct Tokens {
     pub access: Secret,
+    /// At a refresh, the old one where the provider does not rotate (O-06).
     pub refresh: Option<Secret>,
-    pub id: Secret,
+    /// Always there after a sign-in; at a refresh the provider may leave it out.
+    pub id: Option<Secret>,
     /// Of the access token, in seconds from now, 0 to 10 years; None where the provider does not say.
     pub expires_in: Option<u64>,
 }
@@ -56,7 +60,7 @@ impl Provider {
     async fn redeem_here(self: &Arc<Self>, redeem: Redeem) -> Result<Grant> {
         let metadata = self.metadata().await?;
         let endpoint = TokenEndpoint { http: &self.http, settings: &self.settings, metadata: &metadata };
-        let answer = endpoint.exchange_code(redeem.code, &redeem.verifier, redeem.redirect_uri).await?;
+        let answer = endpoint.exchange_code(&redeem.code, &redeem.verifier, redeem.redirect_uri).await?;
         let id = answer.id().ok_or_else(|| http::answer("token", "answers without an ID token"))?.clone();
         let access = answer.access();
 
@@ -71,7 +75,7 @@ impl Provider {
             // What is missing is missing; the rules that ask for it will say no.
             tracing::warn!(target: "doorward::provider", provider = %self.name(), kind = e.kind().as_str(), error = %e, "userinfo is not used");
         }
-        let tokens = Tokens { access, refresh: answer.refresh(), id, expires_in: answer.seconds() };
+        let tokens = Tokens { access, refresh: answer.refresh(), id: Some(id), expires_in: answer.seconds() };
         Ok(Grant { claims, tokens })
     }
 

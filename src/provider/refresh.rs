@@ -5,27 +5,17 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Kind, Result};
-use crate::provider::redeem::Expectation;
+use crate::provider::redeem::{Expectation, Tokens};
 use crate::provider::token::TokenEndpoint;
 use crate::provider::{Provider, userinfo};
 use crate::secret::Secret;
 
 #[derive(Debug)]
 pub struct Refreshed {
-    pub tokens: RefreshedTokens,
+    pub tokens: Tokens,
     /// The claims as they are now; None where the answer had no ID token, or userinfo could not complete them: then those
     /// of before still stand.
     pub claims: Option<Map<String, Value>>,
-}
-
-#[derive(Debug)]
-pub struct RefreshedTokens {
-    pub access: Secret,
-    /// The new one, or the old one where the provider does not rotate (O-06).
-    pub refresh: Secret,
-    pub id: Option<Secret>,
-    /// Of the access token, in seconds from now, 0 to 10 years; None where the provider does not say.
-    pub expires_in: Option<u64>,
 }
 
 impl Provider {
@@ -35,8 +25,8 @@ impl Provider {
     /// `ProviderRefused` with the `error` code: `invalid_grant` means that the session is over (O-07). `IdToken` where the
     /// answer is for someone else, or fails any other check. `ProviderUnavailable` and `KeysUnavailable` say nothing about
     /// the session.
-    pub async fn refresh(self: &Arc<Self>, refresh_token: Secret, sub: &str) -> Result<Refreshed> {
-        let (this, sub) = (self.clone(), sub.to_owned());
+    pub async fn refresh(self: &Arc<Self>, refresh_token: Secret, sub: impl Into<String>) -> Result<Refreshed> {
+        let (this, sub) = (self.clone(), sub.into());
         self.on_control(async move { this.refresh_here(refresh_token, &sub).await }).await
     }
 
@@ -60,8 +50,8 @@ impl Provider {
                 }
             }
         }
-        let tokens = RefreshedTokens {
-            refresh: answer.refresh().unwrap_or(refresh_token),
+        let tokens = Tokens {
+            refresh: answer.refresh().or(Some(refresh_token)),
             id: answer.id().cloned(),
             expires_in: answer.seconds(),
             access,

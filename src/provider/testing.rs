@@ -144,7 +144,7 @@ impl Op {
     pub(super) fn provider(&self, change: impl FnOnce(&mut settings::Provider)) -> Arc<Provider> {
         let mut settings = self.settings();
         change(&mut settings);
-        Provider::new(&settings, vec![], Handle::current(), Arc::new(|_, _| {})).unwrap()
+        Provider::new(&settings, &[], Handle::current(), Arc::new(|_, _| {})).unwrap()
     }
 
     async fn serve(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -167,7 +167,7 @@ impl Op {
 
 pub(super) fn redeem() -> Redeem {
     Redeem {
-        code: "code-secret".into(),
+        code: Secret::new("code-secret"),
         verifier: Secret::new("verifier-verifier-verifier-verifier-verifier"),
         redirect_uri: "https://app.example.com/oauth2/callback".into(),
         nonce: "nonce".into(),

@@ -56,7 +56,7 @@ type Client = oauth2::Client<
 impl TokenEndpoint<'_> {
     pub(crate) async fn exchange_code(
         &self,
-        code: String,
+        code: &Secret,
         verifier: &Secret,
         redirect_uri: String,
     ) -> Result<TokenAnswer> {
@@ -64,7 +64,7 @@ impl TokenEndpoint<'_> {
             .map_err(|e| Error::new(Kind::Internal, "the redirect URI is no URL").because(e))?;
         let client = self.client();
         let request = client
-            .exchange_code(AuthorizationCode::new(code))
+            .exchange_code(AuthorizationCode::new(code.expose().to_owned()))
             .set_pkce_verifier(PkceCodeVerifier::new(verifier.expose().to_owned()))
             .set_redirect_uri(Cow::Owned(redirect_uri));
         let answer = request.request_async(self.http).await.map_err(failed)?;
