@@ -1,0 +1,255 @@
+//! One OpenID provider: discovery, keys, the authorization request, the token endpoint, the checks of an ID token,
+//! userinfo, refresh and sign-out.
+//!
+//! It knows no session, no cookie and no route. Requests are served on several runtimes; whatever goes over the network
+//! runs on one, `control`, in a task of its own, so that a browser that goes away cannot cut a code exchange in half.
+
+pub mod authorize;
+pub mod claims;
+mod client_auth;
+mod discovery;
+mod flight;
+mod http;
+mod id_token;
+mod keys;
+mod logout;
+mod redeem;
+mod refresh;
+mod token;
+mod userinfo;
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use jsonwebtoken::Algorithm;
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+pub use self::authorize::{AuthorizationRequest, pkce_challenge};
+pub use self::discovery::Metadata;
+use self::flight::Flight;
+use self::http::Http;
+use self::keys::Keys;
+pub use self::redeem::{Grant, Redeem, Tokens};
+pub use self::refresh::Refreshed;
+use crate::config::settings;
+use crate::crypto::jws;
+use crate::error::{Error, Kind, Result};
+
+/// Told of each call to the provider: the endpoint (a bounded set of words) and how long it took.
+pub type Observer = Arc<dyn Fn(&'static str, Duration) + Send + Sync>;
+
+/// Between two good loads of metadata and keys (D-07).
+const REFRESH_EVERY: Duration = Duration::from_secs(3600);
+
+/// First and longest pause after a failed load: while there is no copy yet, and once there is one.
+const BACKOFF_FIRST: Duration = Duration::from_millis(500);
+const BACKOFF_UNREADY: Duration = Duration::from_secs(10);
+const BACKOFF_READY: Duration = Duration::from_secs(60);
+
+/// A request that needs metadata tries to get it, but no sooner than this after a failure.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+pub struct Provider {
+    settings: settings::Provider,
+    /// `id_token_algs` of the settings; empty = what discovery lists, asymmetric only.
+    algs: Vec<Algorithm>,
+    /// Dotted paths that are worth a userinfo call when the ID token lacks them.
+    claim_paths: Vec<String>,
+    control: Handle,
+    http: Arc<Http>,
+    metadata: ArcSwapOption<Metadata>,
+    discovery: Flight<Result<Arc<Metadata>, Arc<Error>>>,
+    discovery_failed: Mutex<Option<(Instant, Arc<Error>)>>,
+    keys: Arc<Keys>,
+    maintenance: Mutex<Option<AbortHandle>>,
+}
+
+impl Provider {
+    /// Touches no network. `extra_claims` are the dotted paths that routes use beside the four of the settings.
+    ///
+    /// # Errors
+    /// `Internal`, with a sentence for the operator: an algorithm we do not have, a secret too short for HS256, a CA file
+    /// that cannot be read.
+    pub fn new(
+        settings: &settings::Provider,
+        extra_claims: &[String],
+        control: Handle,
+        observer: Observer,
+    ) -> Result<Arc<Self>> {
+        let named = [&settings.claims.user, &settings.claims.email, &settings.claims.name, &settings.claims.groups];
+        let mut claim_paths: Vec<String> = named.into_iter().chain(extra_claims).cloned().collect();
+        claim_paths.push("preferred_username".to_owned());
+        Ok(Arc::new(Self {
+            algs: algorithms(settings)?,
+            claim_paths,
+            control,
+            http: Arc::new(Http::new(settings, observer)?),
+            metadata: ArcSwapOption::empty(),
+            discovery: Flight::default(),
+            discovery_failed: Mutex::default(),
+            keys: Arc::default(),
+            maintenance: Mutex::default(),
+            settings: settings.clone(),
+        }))
+    }
+
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    pub fn issuer(&self) -> &str {
+        &self.settings.issuer
+    }
+
+    pub fn settings(&self) -> &settings::Provider {
+        &self.settings
+    }
+
+    /// Where this provider's work runs.
+    pub fn control(&self) -> &Handle {
+        &self.control
+    }
+
+    /// Metadata and keys were loaded at least once.
+    pub fn is_ready(&self) -> bool {
+        self.metadata.load().is_some() && self.keys.current().is_some()
+    }
+
+    /// Begins to load metadata and keys, and to keep them fresh, until this provider is dropped. A second call replaces
+    /// the first.
+    pub fn start(self: &Arc<Self>) {
+        let task = self.control.spawn(maintain(Arc::downgrade(self)));
+        let earlier = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner).replace(task.abort_handle());
+        if let Some(earlier) = earlier {
+            earlier.abort();
+        }
+    }
+
+    /// The metadata in use; where there is none yet, one attempt to get it, shared by all that wait.
+    ///
+    /// # Errors
+    /// What the attempt said; within a second after a failed one the same again, at once.
+    pub async fn metadata(self: &Arc<Self>) -> Result<Arc<Metadata>> {
+        if let Some(metadata) = self.metadata.load_full() {
+            return Ok(metadata);
+        }
+        let failure = || self.discovery_failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let start = || {
+            let wait = failure().is_some_and(|(at, _)| at.elapsed() < RETRY_AFTER);
+            (!wait).then(|| self.clone().discover())
+        };
+        match self.discovery.join(&self.control, start).await {
+            Some(outcome) => outcome.map_err(|e| share(&e)),
+            None => Err(failure().map_or_else(|| broken_off("discovery"), |(_, e)| share(&e))),
+        }
+    }
+
+    async fn discover(self: Arc<Self>) -> Result<Arc<Metadata>, Arc<Error>> {
+        match Metadata::fetch(&self.http, &self.settings).await {
+            Ok(metadata) => {
+                let metadata = Arc::new(metadata);
+                self.metadata.store(Some(metadata.clone()));
+                Ok(metadata)
+            }
+            Err(e) => {
+                let e = Arc::new(e);
+                let mut failed = self.discovery_failed.lock().unwrap_or_else(PoisonError::into_inner);
+                *failed = Some((Instant::now(), e.clone()));
+                Err(e)
+            }
+        }
+    }
+
+    /// Fetches metadata and keys anew; on an error the copies in use stay (D-06).
+    pub async fn load(self: &Arc<Self>) -> Result<()> {
+        let outcome = self.discovery.join(&self.control, || Some(self.clone().discover())).await;
+        let metadata = outcome.ok_or_else(|| broken_off("discovery"))?.map_err(|e| share(&e))?;
+        self.keys.refresh(&self.http, &metadata.jwks_uri, &self.control).await.map(drop)
+    }
+
+    /// What may sign an ID token of this provider (C-09).
+    fn allowed_algs(&self, metadata: &Metadata) -> Vec<Algorithm> {
+        if !self.algs.is_empty() {
+            return self.algs.clone();
+        }
+        let listed = metadata.id_token_algs.iter().filter_map(|name| name.parse().ok());
+        listed.filter(|alg| jws::hmac_length(*alg).is_none()).collect()
+    }
+
+    /// Runs `work` on the control runtime to its end, whether or not anyone still waits for it.
+    async fn on_control<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        self.control.spawn(work).await.unwrap_or_else(|_| Err(broken_off("a task")))
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        let task = self.maintenance.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            task.abort();
+        }
+    }
+}
+
+/// Holds the provider only while it works, never while it sleeps: a reload drops the old one.
+async fn maintain(provider: Weak<Provider>) {
+    let mut failures = 0;
+    loop {
+        let Some(this) = provider.upgrade() else { return };
+        let outcome = this.load().await;
+        let (name, ready) = (this.name().to_owned(), this.is_ready());
+        drop(this);
+        let pause = match outcome {
+            Ok(()) => {
+                tracing::debug!(target: "doorward::provider", provider = %name, "metadata and keys loaded");
+                failures = 0;
+                REFRESH_EVERY
+            }
+            Err(e) => {
+                tracing::warn!(target: "doorward::provider", provider = %name, kind = e.kind().as_str(), error = %e, "cannot load metadata and keys");
+                let longest = if ready { BACKOFF_READY } else { BACKOFF_UNREADY };
+                let pause = BACKOFF_FIRST.saturating_mul(1 << failures.min(10)).min(longest);
+                failures += 1;
+                pause
+            }
+        };
+        // Many gateways that lost one provider at the same moment should not all come back at the same moment.
+        tokio::time::sleep(pause.mul_f64(0.75 + 0.25 * fastrand::f64())).await;
+    }
+}
+
+fn algorithms(settings: &settings::Provider) -> Result<Vec<Algorithm>> {
+    let broken = |what: String| Error::new(Kind::Internal, format!("provider {}: {what}", settings.name));
+    let secret = settings.client_secret.as_ref().map_or(0, |secret| secret.expose().len());
+    let mut algs = Vec::with_capacity(settings.id_token_algs.len());
+    for name in &settings.id_token_algs {
+        let alg =
+            name.parse().map_err(|_| broken(format!("id_token_algs: {name} is no algorithm that Doorward has")))?;
+        if jws::hmac_length(alg).is_some_and(|length| secret < length) {
+            // J-04, JX-03
+            return Err(broken(format!(
+                "the client secret is too short for {name}; RFC 7518 §3.2 wants the hash's length"
+            )));
+        }
+        algs.push(alg);
+    }
+    Ok(algs)
+}
+
+/// An error for each of those who waited for the same thing.
+fn share(e: &Error) -> Error {
+    Error::new(e.kind(), e.to_string())
+}
+
+fn broken_off(what: &str) -> Error {
+    Error::new(Kind::Internal, format!("{what} ended without an outcome"))
+}
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

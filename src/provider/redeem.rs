@@ -1,0 +1,119 @@
+//! The end of a sign-in: code → tokens → checked ID token → userinfo. The order is the point: until the ID token has
+//! passed, the access token is used for nothing (B-04).
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::clock;
+use crate::crypto::jws::Refusal;
+use crate::error::Result;
+use crate::provider::discovery::Metadata;
+use crate::provider::id_token::{self, Expect, Fault};
+use crate::provider::token::TokenEndpoint;
+use crate::provider::{Provider, http, userinfo};
+use crate::secret::Secret;
+
+/// What a callback brings, and what the login transaction remembered.
+#[derive(Debug)]
+pub struct Redeem {
+    /// As good as a token until it is spent (O-11).
+    pub code: Secret,
+    pub verifier: Secret,
+    /// The same as in the authorization request, byte for byte.
+    pub redirect_uri: String,
+    pub nonce: String,
+    /// What was asked for, in seconds, and must hold now.
+    pub max_age: Option<u64>,
+    pub acr: Vec<String>,
+}
+
+/// A sign-in that passed every check.
+#[derive(Debug)]
+pub struct Grant {
+    /// The ID token's claims, and userinfo's where the former lacks them.
+    pub claims: Map<String, Value>,
+    pub tokens: Tokens,
+}
+
+/// Of a sign-in or a refresh.
+#[derive(Debug)]
+pub struct Tokens {
+    pub access: Secret,
+    /// At a refresh, the old one where the provider does not rotate (O-06).
+    pub refresh: Option<Secret>,
+    /// Always there after a sign-in; at a refresh the provider may leave it out.
+    pub id: Option<Secret>,
+    /// Of the access token, in seconds from now, 0 to 10 years; None where the provider does not say.
+    pub expires_in: Option<u64>,
+}
+
+impl Provider {
+    /// # Errors
+    /// `ProviderRefused` with the provider's `error` code, `IdToken`, `KeysUnavailable`, `ProviderUnavailable`,
+    /// `ProviderAnswer`.
+    pub async fn redeem(self: &Arc<Self>, redeem: Redeem) -> Result<Grant> {
+        let this = self.clone();
+        self.on_control(async move { this.redeem_here(redeem).await }).await
+    }
+
+    async fn redeem_here(self: &Arc<Self>, redeem: Redeem) -> Result<Grant> {
+        let metadata = self.metadata().await?;
+        let endpoint = TokenEndpoint { http: &self.http, settings: &self.settings, metadata: &metadata };
+        let answer = endpoint.exchange_code(&redeem.code, &redeem.verifier, redeem.redirect_uri).await?;
+        let id = answer.id().ok_or_else(|| http::answer("token", "answers without an ID token"))?.clone();
+        let access = answer.access();
+
+        let expect = Expectation {
+            nonce: Some(&redeem.nonce),
+            access_token: &access,
+            max_age: redeem.max_age,
+            acr: &redeem.acr,
+        };
+        let mut claims = self.check_id_token(&metadata, id.expose(), &expect).await?;
+        if let Err(e) = userinfo::complete(self, &metadata, &access, &mut claims).await {
+            // What is missing is missing; the rules that ask for it will say no.
+            tracing::warn!(target: "doorward::provider", provider = %self.name(), kind = e.kind().as_str(), error = %e, "userinfo is not used");
+        }
+        let tokens = Tokens { access, refresh: answer.refresh(), id: Some(id), expires_in: answer.seconds() };
+        Ok(Grant { claims, tokens })
+    }
+
+    /// Validates; a key that is not known is looked for once more at the provider (C-20).
+    pub(super) async fn check_id_token(
+        &self,
+        metadata: &Metadata,
+        token: &str,
+        expectation: &Expectation<'_>,
+    ) -> Result<Map<String, Value>> {
+        let algs = self.allowed_algs(metadata);
+        let expect = Expect {
+            issuer: &self.settings.issuer,
+            client_id: &self.settings.client_id,
+            nonce: expectation.nonce,
+            access_token: Some(expectation.access_token.expose()),
+            algs: &algs,
+            hmac: self.settings.client_secret.as_ref(),
+            skew: self.settings.clock_skew.as_secs(),
+            now: clock::unix_now(),
+            max_age: expectation.max_age,
+            acr: expectation.acr,
+        };
+        let keys = self.keys.loaded(&self.http, &metadata.jwks_uri, &self.control).await?;
+        match id_token::validate(token, &keys, &expect) {
+            Err(Fault::Signature(Refusal::UnknownKey)) => {
+                let keys = self.keys.refetch(&self.http, &metadata.jwks_uri, &self.control).await?;
+                Ok(id_token::validate(token, &keys, &expect)?)
+            }
+            outcome => Ok(outcome?),
+        }
+    }
+}
+
+/// The part of `Expect` that differs from one use to the next.
+pub(super) struct Expectation<'a> {
+    pub(super) nonce: Option<&'a str>,
+    pub(super) access_token: &'a Secret,
+    pub(super) max_age: Option<u64>,
+    pub(super) acr: &'a [String],
+}
