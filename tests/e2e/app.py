@@ -78,9 +78,20 @@ async def upload(request: Request):
     return JSONResponse({"bytes": count, "user": request.headers.get("x-forwarded-user")})
 
 
+# How much of the last download has left the application.
+sent = 0
+
+
+@app.get("/sent")
+async def how_much():
+    return JSONResponse(sent)
+
+
 @app.get("/download")
 async def download(bytes: int, gated: bool = False):
     async def stream():
+        global sent
+        sent = 0
         left = bytes
         while left > 0:
             if gated and left <= bytes // 2:
@@ -88,6 +99,7 @@ async def download(bytes: int, gated: bool = False):
             size = min(left, len(BLOCK))
             yield BLOCK[:size]
             left -= size
+            sent += size
 
     return StreamingResponse(stream(), media_type="application/octet-stream")
 

@@ -1,8 +1,7 @@
 // Signing in, in a real browser.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { assertIdentity, freshContext, launch, signIn, visitAs } from './lib/browser.mjs';
-import { until } from './lib/process.mjs';
+import { assertIdentity, freshContext, launch, signIn, unusedCallback, visitAs } from './lib/browser.mjs';
 import { MANY_GROUPS, ODD_CLIENT } from './lib/provider.mjs';
 import { LOGIN_COOKIE, SESSION_COOKIE, world } from './lib/world.mjs';
 
@@ -113,14 +112,8 @@ test('o_01 a client id and a secret of every awkward character sign in', async (
 test('l_01 a callback in a browser that started no sign-in is a 400 page whose "sign in again" works', async () => {
   const context = await freshContext(browser);
   const page = await context.newPage();
-  let callback;
-  await page.route('**/oauth2/callback?**', (route) => {
-    callback = route.request().url();
-    return route.abort();
-  });
   await page.goto(`${w.origin}/from/here`);
-  await signIn(page, 'alice');
-  await until('the callback', () => callback);
+  const callback = await unusedCallback(page, 'alice', w.origin);
   await context.close();
 
   const other = await freshContext(browser);

@@ -54,3 +54,26 @@ export async function cookieHeader(context, origin) {
     .map(({ name, value }) => `${name}=${value}`)
     .join('; ');
 }
+
+// Signs in at the form on the page but stops short of the last step: the callback's URL, still unused.
+export async function unusedCallback(page, user, origin) {
+  let callback;
+  await page.route('**/interaction/**', async (route) => {
+    const answer = await route.fetch({ maxRedirects: 0 });
+    callback = await followTo(page.context(), answer, origin);
+    await route.fulfill({ body: 'stopped here' });
+  });
+  await signIn(page, user);
+  await page.getByText('stopped here').waitFor();
+  await page.unroute('**/interaction/**');
+  return callback;
+}
+
+// Follows redirects, with the browser's cookies, until one leads to `origin`: that URL, not yet visited.
+export async function followTo(context, answer, origin) {
+  for (;;) {
+    const next = new URL(answer.headers().location, answer.url()).href;
+    if (next.startsWith(origin)) return next;
+    answer = await context.request.get(next, { maxRedirects: 0 });
+  }
+}
