@@ -32,18 +32,9 @@ function fetchInPage(method) {
   }, method);
 }
 
-for (const [id, method] of [['l_20', 'GET'], ['l_19', 'POST']]) {
-  test(`${id} a ${method} by a script after the session went away is a 401 in JSON, without a redirect`, async () => {
-    const answer = await fetchInPage(method);
-    assert.equal(answer.status, 401);
-    assert.equal(answer.redirected, false);
-    assert.match(answer.type, /^application\/json/);
-    assert.equal(answer.cache, 'no-store');
-    assert.match(answer.challenge, /^Bearer/);
-    assert.deepEqual(Object.keys(answer.body).sort(), ['error', 'login_url', 'request_id']);
-    assert.ok(new URL(answer.body.login_url, w.origin).href.startsWith(`${w.origin}/oauth2/`));
-  });
-}
+test('l_20 a fetch after the session went away is a 401 in JSON, without a redirect', () => refusedInJson('GET'));
+
+test('l_19 so is a POST', () => refusedInJson('POST'));
 
 test('l_20 such requests start no sign-in', async () => {
   const context = page.context();
@@ -51,3 +42,14 @@ test('l_20 such requests start no sign-in', async () => {
   await fetchInPage('GET');
   assert.equal((await context.cookies(w.origin)).length, before);
 });
+
+async function refusedInJson(method) {
+  const answer = await fetchInPage(method);
+  assert.equal(answer.status, 401);
+  assert.equal(answer.redirected, false);
+  assert.match(answer.type, /^application\/json/);
+  assert.equal(answer.cache, 'no-store');
+  assert.match(answer.challenge, /^Bearer/);
+  assert.deepEqual(Object.keys(answer.body).sort(), ['error', 'login_url', 'request_id']);
+  assert.ok(new URL(answer.body.login_url, w.origin).href.startsWith(`${w.origin}/oauth2/`));
+}
