@@ -4,16 +4,38 @@ import net from 'node:net';
 
 // Sends `lines` as they are and resolves to everything that came back; the request must ask for `Connection: close`.
 export function rawRequest(port, lines) {
+  return rawBytes(port, `${lines.join('\r\n')}\r\n\r\n`);
+}
+
+// Sends `bytes` (latin1), closes its own side unless told not to, and resolves to everything that came back.
+export function rawBytes(port, bytes, { halfClose = false } = {}) {
   return new Promise((resolve, reject) => {
-    const socket = net.connect(port, '127.0.0.1', () => socket.write(`${lines.join('\r\n')}\r\n\r\n`));
+    const socket = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true }, () => {
+      if (halfClose) socket.end(bytes, 'latin1');
+      else socket.write(bytes, 'latin1');
+    });
     const chunks = [];
+    const done = () => {
+      socket.destroy();
+      resolve(Buffer.concat(chunks).toString('latin1'));
+    };
+    socket.setTimeout(30_000, () => {
+      socket.destroy();
+      reject(new Error(`no end to the answer of ${JSON.stringify(bytes.slice(0, 200))}`));
+    });
     socket.on('data', (chunk) => chunks.push(chunk));
-    socket.on('error', reject);
-    socket.on('close', () => resolve(Buffer.concat(chunks).toString('latin1')));
+    socket.on('end', done);
+    // A refused request may be answered with a reset while it is still being sent.
+    socket.on('error', (error) => (error.code === 'ECONNRESET' || error.code === 'EPIPE' ? done() : reject(error)));
   });
 }
 
-// The answer to a WebSocket handshake: its status and JSON body if it was refused, 101 and no body otherwise.
+// The statuses in what came back, informational ones too.
+export function statuses(answer) {
+  return [...answer.matchAll(/HTTP\/1\.1 (\d{3}) /g)].map(([, status]) => Number(status));
+}
+
+// The answer to a WebSocket handshake: its status and body if it was refused, 101 and no body otherwise.
 export function handshake(origin, path, headers) {
   return new Promise((resolve, reject) => {
     const request = http.get(`${origin}${path}`, {
@@ -31,9 +53,7 @@ export function handshake(origin, path, headers) {
       resolve({ status: 101 });
     });
     request.on('response', async (response) => {
-      const body = [];
-      for await (const chunk of response) body.push(chunk);
-      resolve({ status: response.statusCode, body: Buffer.concat(body).toString() });
+      resolve({ status: response.statusCode, body: (await response.toArray()).join('') });
     });
     request.on('error', reject);
   });

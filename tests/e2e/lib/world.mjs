@@ -15,13 +15,15 @@ export const DOORWARD = path.resolve(process.env.DOORWARD ?? path.join(HERE, '..
 export const SESSION_COOKIE = /^doorward(\.\d+)?$/;
 export const LOGIN_COOKIE = /^doorward\.login\./;
 
-export async function world({ client = CLIENT, provider: providerRuns = true } = {}) {
+// `upstream`: a URL to forward to instead of starting the application. `more`: lines of TOML, by section.
+export async function world({ client = CLIENT, provider: providerRuns = true, upstream, more = {} } = {}) {
   const dir = await mkdtemp(path.join(os.tmpdir(), 'doorward-e2e-'));
   const ports = { gateway: await freePort(), admin: await freePort(), provider: await freePort(), app: await freePort() };
   const origin = `http://127.0.0.1:${ports.gateway}`;
   const admin = `http://127.0.0.1:${ports.admin}`;
-  const appUrl = `http://127.0.0.1:${ports.app}`;
+  const appUrl = upstream ?? `http://127.0.0.1:${ports.app}`;
   const issuer = `http://localhost:${ports.provider}`;
+  const file = path.join(dir, 'doorward.toml');
   const children = [];
   let provider;
 
@@ -48,6 +50,24 @@ export async function world({ client = CLIENT, provider: providerRuns = true } =
       return text.split('\n').filter(Boolean).map((line) => JSON.parse(line));
     },
 
+    // Doorward again, on the same ports, with other lines in its configuration.
+    async restart(more = {}) {
+      w.gateway.signal('SIGTERM');
+      await w.gateway.ended;
+      await w.startGateway(more);
+      await until('Doorward to be ready', () => ok(`${admin}/readyz`));
+    },
+
+    async startGateway(more) {
+      await writeFile(file, config({ origin, ports, issuer, client, appUrl, more }));
+      w.gateway = start(DOORWARD, ['serve', '--config', file]);
+      children.push(w.gateway);
+      await until('Doorward to live', () => {
+        if (!w.gateway.running()) throw new Error(w.gateway.output.stderr);
+        return ok(`${admin}/livez`);
+      });
+    },
+
     async stop() {
       await Promise.all(children.map((child) => child.stop()));
       await w.stopProvider();
@@ -57,24 +77,12 @@ export async function world({ client = CLIENT, provider: providerRuns = true } =
 
   if (providerRuns) await w.startProvider();
 
-  const app = start(
-    path.join(HERE, '.venv/bin/python'),
-    ['-m', 'uvicorn', 'app:app', '--host', '127.0.0.1', '--port', String(ports.app), '--log-level', 'warning'],
-    { cwd: HERE, env: { ...process.env, APP_LOG: path.join(dir, 'app.log'), PYTHONDONTWRITEBYTECODE: '1' } },
-  );
-  children.push(app);
-
-  const file = path.join(dir, 'doorward.toml');
-  await writeFile(file, config({ origin, ports, issuer, client, appUrl }));
-  w.gateway = start(DOORWARD, ['serve', '--config', file]);
-  children.push(w.gateway);
-
   try {
-    await until('the application', () => ok(`${appUrl}/up`));
-    await until('Doorward to live', () => {
-      if (!w.gateway.running()) throw new Error(w.gateway.output.stderr);
-      return ok(`${admin}/livez`);
-    });
+    if (upstream === undefined) {
+      children.push(startApplication(ports.app, dir));
+      await until('the application', () => ok(`${appUrl}/up`));
+    }
+    await w.startGateway(more);
     if (providerRuns) await until('Doorward to be ready', () => ok(`${admin}/readyz`));
   } catch (error) {
     await w.stop();
@@ -83,11 +91,21 @@ export async function world({ client = CLIENT, provider: providerRuns = true } =
   return w;
 }
 
+function startApplication(port, dir) {
+  return start(
+    path.join(HERE, '.venv/bin/python'),
+    ['-m', 'uvicorn', 'app:app', '--host', '127.0.0.1', '--port', String(port), '--log-level', 'warning'],
+    { cwd: HERE, env: { ...process.env, APP_LOG: path.join(dir, 'app.log'), PYTHONDONTWRITEBYTECODE: '1' } },
+  );
+}
+
 async function ok(url) {
   return (await fetch(url)).ok;
 }
 
-function config({ origin, ports, issuer, client, appUrl }) {
+export const SESSION_KEY = Buffer.from('end-to-end tests: 32 bytes long!').toString('base64url');
+
+function config({ origin, ports, issuer, client, appUrl, more }) {
   const toml = JSON.stringify; // a JSON string is a TOML basic string
   const route = (name, at, more) => `
 [[route]]
@@ -111,9 +129,10 @@ listen = "127.0.0.1:${ports.admin}"
 issuer = "${issuer}"
 client_id = ${toml(client.id)}
 client_secret = ${toml(client.secret)}
+${more.provider ?? ''}
 
 [session]
-keys = ["${Buffer.from('end-to-end tests: 32 bytes long!').toString('base64url')}"]
+${more.session ?? `keys = ["${SESSION_KEY}"]`}
 ${route('app', '/', 'access = "authenticated"')}
 ${route('admin', '/admin', 'access = "policy"\nallow = [{ group = ["admins"] }]')}
 
@@ -122,5 +141,6 @@ name = "public"
 path = "/public"
 upstream = "${appUrl}"
 access = "public"
+${more.routes ?? ''}
 `;
 }
