@@ -42,7 +42,7 @@ const LOOKS = {
 };
 
 for (const [name, { status, reach }] of Object.entries(PAGES)) {
-  test(`b_09 b_19 cx_01 xx_06 the page "${name}" is readable everywhere and loads nothing from elsewhere`, async () => {
+  test(`b_09 b_19 cx_01 xx_05 xx_06 the page "${name}" is readable everywhere and loads nothing from elsewhere`, async () => {
     const context = await freshContext(browser);
     const page = await context.newPage();
     const problems = [];
