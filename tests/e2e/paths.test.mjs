@@ -31,7 +31,7 @@ access = "public"
 let w, upstream;
 before(async () => {
   upstream = await startRecorder();
-  w = await world({ upstream: upstream.url, more: { routes: ROUTES(upstream.url) } });
+  w = await world({ upstream: upstream.url, more: { routes: ROUTES } });
 });
 after(async () => {
   await w?.stop();

@@ -31,8 +31,7 @@ access = "authenticated"
 
 let w, jar;
 before(async () => {
-  w = await world();
-  await w.restart({ routes: ROUTES(w.appUrl) });
+  w = await world({ more: { routes: ROUTES } });
   jar = new Jar();
   await jar.signIn(w, 'alice');
 });

@@ -15,7 +15,8 @@ export const DOORWARD = path.resolve(process.env.DOORWARD ?? path.join(HERE, '..
 export const SESSION_COOKIE = /^doorward(\.\d+)?$/;
 export const LOGIN_COOKIE = /^doorward\.login\./;
 
-// `upstream`: a URL to forward to instead of starting the application. `more`: lines of TOML, by section.
+// `upstream`: a URL to forward to instead of starting the application. `more`: further lines of TOML, `provider`,
+// `session` (which replaces the keys) and `routes` (a function of the upstream's URL).
 export async function world({ client = CLIENT, provider: providerRuns = true, upstream, more = {} } = {}) {
   const dir = await mkdtemp(path.join(os.tmpdir(), 'doorward-e2e-'));
   const ports = { gateway: await freePort(), admin: await freePort(), provider: await freePort(), app: await freePort() };
@@ -141,6 +142,6 @@ name = "public"
 path = "/public"
 upstream = "${appUrl}"
 access = "public"
-${more.routes ?? ''}
+${more.routes?.(appUrl) ?? ''}
 `;
 }
