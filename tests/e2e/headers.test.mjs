@@ -2,12 +2,24 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { cookieHeader, freshContext, launch, visitAs } from './lib/browser.mjs';
+import { Jar } from './lib/jar.mjs';
+import { ODD_USER } from './lib/provider.mjs';
 import { rawRequest } from './lib/raw.mjs';
-import { world } from './lib/world.mjs';
+import { SESSION_COOKIE, world } from './lib/world.mjs';
+
+// Names of one's own, in an unusual case.
+const ROUTES = (url) => `
+[[route]]
+name = "own names"
+path = "/own"
+upstream = "${url}"
+access = "authenticated"
+identity = ["remote", { header = "X-TEAM-user", claim = "preferred_username" }]
+`;
 
 let w, cookie;
 before(async () => {
-  w = await world();
+  w = await world({ more: { routes: ROUTES } });
   const browser = await launch();
   const context = await freshContext(browser);
   await visitAs(await context.newPage(), 'bob', `${w.origin}/`);
@@ -62,4 +74,26 @@ test('w_01 forwarding headers of an untrusted client are not believed', async ()
   assert.deepEqual(values(line, 'x-forwarded-host'), [w.host]);
   assert.deepEqual(values(line, 'x-forwarded-proto'), ['http']);
   for (const name of ['forwarded', 'x-real-ip', 'x-original-url', 'x-rewrite-url']) assert.deepEqual(values(line, name), []);
+});
+
+test('hx_08 a configured name is protected in every spelling too', async () => {
+  const line = await received('/own/names', ['x-team-USER: alice', 'X_Team_User: alice', 'X-Team.User: alice', 'remote_user: alice', `Cookie: ${cookie}`, 'Connection: close']);
+  assert.deepEqual(values(line, 'x-team-user'), ['bob']);
+  assert.deepEqual(values(line, 'remote-user'), ['bob']);
+  assert.deepEqual(values(line, 'remote-name'), ['Bob Brown']);
+});
+
+test('hx_15 hx_17 xx_02 odd claims split no header, make no group and no markup', async () => {
+  const jar = new Jar();
+  await jar.signIn(w, ODD_USER);
+  const odd = jar.named(w.origin, SESSION_COOKIE).map((pair) => pair.join('=')).join('; ');
+  const line = await received('/own/odd', [`Cookie: ${odd}`, 'Connection: close']);
+  assert.deepEqual(values(line, 'x-evil'), []);
+  assert.deepEqual(values(line, 'remote-name'), ['%C3%96dd%0D%0AX-Evil: 1']);
+  assert.deepEqual(values(line, 'remote-groups'), ['plain,two words']);
+  for (const path of ['/admin', '/oauth2/session']) {
+    const page = await jar.request(`${w.origin}${path}`);
+    assert.match(page.text, /alert/, 'the page names the person');
+    assert.doesNotMatch(page.text, /<script/);
+  }
 });

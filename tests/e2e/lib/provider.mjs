@@ -15,10 +15,14 @@ export const MANY_GROUPS = Array.from(
   (_, n) => `g-${createHash('sha256').update(String(n)).digest('hex').slice(0, 12)}`,
 );
 
+// What no form would let one choose, but a directory may hold.
+export const ODD_USER = '"><script>alert(1)</script>';
+
 const USERS = {
   alice: { email: 'alice@example.test', name: 'Alice Adams', groups: ['admins', 'staff'] },
   bob: { email: 'bob@example.test', name: 'Bob Brown', groups: ['staff'] },
   many: { email: 'many@example.test', name: 'Many Groups', groups: MANY_GROUPS },
+  [ODD_USER]: { email: 'odd@example.test', name: 'Ödd\r\nX-Evil: 1', groups: ['a,admins', 'plain', 'two words'] },
 };
 
 // `origins` are the places where Doorward is seen by browsers: the redirect URIs follow from them.
