@@ -7,7 +7,7 @@ import { DOORWARD } from './lib/world.mjs';
 
 let demo, browser, url;
 before(async () => {
-  const port = await freePort();
+  const port = await freePort(2); // its provider and application take the next two
   demo = start(DOORWARD, ['demo', '--port', String(port)]);
   const printed = () => {
     if (!demo.running()) throw new Error(demo.output.stderr);

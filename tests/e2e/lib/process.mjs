@@ -3,14 +3,28 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import net from 'node:net';
 
-// A port that nobody listens on at this moment.
-export async function freePort() {
-  const server = net.createServer().listen(0, '127.0.0.1');
+// A port that nobody listens on at this moment, nor on the next `more` after it.
+export async function freePort(more = 0) {
+  for (;;) {
+    const servers = [];
+    try {
+      const first = await listen(0);
+      servers.push(first);
+      const { port } = first.address();
+      for (let next = port + 1; next <= port + more; next += 1) servers.push(await listen(next));
+      return port;
+    } catch (error) {
+      if (error.code !== 'EADDRINUSE' && error.code !== 'ERR_SOCKET_BAD_PORT') throw error;
+    } finally {
+      await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+    }
+  }
+}
+
+async function listen(port) {
+  const server = net.createServer().listen(port, '127.0.0.1');
   await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
+  return server;
 }
 
 // Polls `condition` until it returns something true; what it throws counts as "not yet".
