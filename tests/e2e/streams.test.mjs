@@ -1,0 +1,130 @@
+// What must never be held back: large bodies, events, sockets.
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import http from 'node:http';
+import { pipeline } from 'node:stream/promises';
+import { after, before, test } from 'node:test';
+import { cookieHeader, freshContext, launch, visitAs } from './lib/browser.mjs';
+import { until } from './lib/process.mjs';
+import { handshake } from './lib/raw.mjs';
+import { world } from './lib/world.mjs';
+
+const SIZE = Math.round(Number(process.env.E2E_GIB ?? 1) * 1024 ** 3);
+const MEMORY_LIMIT = 40 * 1024 ** 2;
+
+let w, browser, page, cookie;
+before(async () => {
+  w = await world();
+  browser = await launch();
+  const context = await freshContext(browser);
+  page = await context.newPage();
+  await visitAs(page, 'alice', `${w.origin}/`);
+  cookie = await cookieHeader(context, w.origin);
+});
+after(async () => {
+  await browser?.close();
+  await w?.stop();
+});
+
+// The most memory that Doorward has ever held, in bytes: the kernel keeps the high-water mark.
+async function peakMemory() {
+  const status = await readFile(`/proc/${w.gateway.pid}/status`, 'utf8');
+  return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)[1]) * 1024;
+}
+
+async function assertFlat() {
+  const peak = await peakMemory();
+  assert.ok(peak < MEMORY_LIMIT, `Doorward took ${(peak / 1024 ** 2).toFixed(1)} MiB`);
+}
+
+function request(method, path, headers = {}) {
+  const sent = http.request(`${w.origin}${path}`, { method, headers: { cookie, ...headers }, agent: false });
+  const answer = new Promise((resolve, reject) => {
+    sent.once('response', resolve);
+    sent.once('error', reject);
+  });
+  answer.catch(() => {});
+  return { sent, answer };
+}
+
+test(`an upload of ${SIZE} bytes streams through, in less than 40 MiB`, async () => {
+  const block = Buffer.alloc(64 * 1024, 'u');
+  const { sent, answer } = request('POST', '/upload', { 'content-length': SIZE });
+  function* blocks() {
+    for (let left = SIZE; left > 0; left -= block.length) yield left < block.length ? block.subarray(0, left) : block;
+  }
+  await pipeline(blocks, sent);
+  const response = await answer;
+  assert.equal(response.statusCode, 200);
+  assert.deepEqual(JSON.parse((await response.toArray()).join('')), { bytes: SIZE, user: 'alice' });
+  await assertFlat();
+});
+
+test(`a download of ${SIZE} bytes streams through, in less than 40 MiB`, async () => {
+  const { sent, answer } = request('GET', `/download?bytes=${SIZE}`);
+  sent.end();
+  const response = await answer;
+  assert.equal(response.statusCode, 200);
+  let count = 0;
+  for await (const chunk of response) count += chunk.length;
+  assert.equal(count, SIZE);
+  await assertFlat();
+});
+
+test('a client that stops reading stops the application: Doorward buffers next to nothing', async () => {
+  const { sent, answer } = request('GET', `/download?bytes=${SIZE}`);
+  sent.end();
+  const response = await answer;
+  let previous = -1;
+  const stalled = await until('the application to stall', async () => {
+    const now = await (await fetch(`${w.appUrl}/sent`)).json();
+    const same = now > 0 && now === previous;
+    previous = now;
+    return same && now;
+  });
+  assert.ok(stalled < SIZE / 2, `${stalled} bytes left the application`);
+  await assertFlat();
+  response.destroy();
+});
+
+test('the first event arrives before the second is sent', async () => {
+  await fetch(`${w.appUrl}/hold`);
+  await page.evaluate(() => {
+    window.received = [];
+    const source = new EventSource('/events');
+    source.onmessage = ({ data }) => {
+      window.received.push(data);
+      if (window.received.length === 2) source.close();
+    };
+  });
+  await page.waitForFunction(() => window.received.length === 1);
+  assert.deepEqual(await page.evaluate(() => window.received), ['first']);
+  await fetch(`${w.appUrl}/release`);
+  await page.waitForFunction(() => window.received.length === 2);
+  assert.deepEqual(await page.evaluate(() => window.received), ['first', 'second']);
+});
+
+test('a WebSocket echoes after sign-in, and the application knows who it is', async () => {
+  const echo = await page.evaluate(() => new Promise((resolve, reject) => {
+    const socket = new WebSocket(`ws://${location.host}/ws`);
+    socket.onopen = () => socket.send('hello');
+    socket.onmessage = ({ data }) => {
+      socket.close();
+      resolve(data);
+    };
+    socket.onerror = () => reject(new Error('the socket failed'));
+  }));
+  assert.equal(echo, 'alice: hello');
+});
+
+test('wx_01 a WebSocket without a session is a 401', async () => {
+  const answer = await handshake(w.origin, '/ws', { origin: w.origin });
+  assert.equal(answer.status, 401);
+  assert.ok(JSON.parse(answer.body).error);
+});
+
+test('wx_02 a WebSocket from another origin is a 403, even with the session', async () => {
+  assert.equal((await handshake(w.origin, '/ws', { origin: w.origin, cookie })).status, 101);
+  assert.equal((await handshake(w.origin, '/ws', { origin: 'http://evil.test', cookie })).status, 403);
+  assert.equal((await handshake(w.origin, '/ws', { origin: 'null', cookie })).status, 403);
+});
