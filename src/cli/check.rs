@@ -47,7 +47,7 @@ async fn try_all(settings: &Settings) -> ExitCode {
     };
     for provider in &settings.providers {
         let name = format!("provider {} ({})", provider.name, provider.issuer);
-        let made = Provider::new(provider, Vec::new(), tokio::runtime::Handle::current(), Arc::new(|_, _| {}));
+        let made = Provider::new(provider, &[], tokio::runtime::Handle::current(), Arc::new(|_, _| {}));
         match made {
             Err(error) => say(name, Err(error.to_string())),
             Ok(made) => {

@@ -70,7 +70,7 @@ listen = ""
 [provider.demo]
 issuer = "{issuer}"
 client_id = "demo"
-client_auth = "none"
+client_secret = "demo-secret"
 scopes = ["openid", "profile", "email"]
 
 [session]

@@ -16,6 +16,8 @@ use crate::secret::Secret;
 /// What a sealed value is for. A value sealed for one purpose never opens for another (S-07).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Purpose {
+    /// A form of ours, for one session.
+    Form,
     /// How often a browser came back from a sign-in without its session.
     Loop,
     /// One sign-in in progress.
@@ -28,6 +30,7 @@ pub enum Purpose {
 impl Purpose {
     fn label(self) -> &'static [u8] {
         match self {
+            Self::Form => b"form",
             Self::Loop => b"loop",
             Self::Login => b"login",
             Self::Logout => b"logout",

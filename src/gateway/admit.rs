@@ -36,11 +36,17 @@ pub fn admit<'a>(gateway: &Gateway, conn: &Conn, parts: &Parts, raw_path: &'a st
     }
     // SECURITY: H-05, H-06. hyper resolves CL beside TE; what it lets pass of TE is refused here.
     framing_ok(parts)?;
+    looped(&parts.headers, gateway)?;
     let host = authority(parts)?;
     let path = canonical_path(raw_path)?;
     let trusted = gateway.trust.contains(conn.peer);
     if !trusted && let Some(site) = conn.site(host, gateway.epoch) {
-        return Ok(Admitted { site, path, client: conn.peer, seen: Seen { client: conn.peer, proto: None, host: None, chain: None } });
+        return Ok(Admitted {
+            site,
+            path,
+            client: conn.peer,
+            seen: Seen { client: conn.peer, proto: None, host: None, chain: None },
+        });
     }
     let seen = forwarded::read(&parts.headers, conn.peer, &gateway.trust)?;
     let text = seen.host.as_deref().map_or_else(|| host.to_str().map_err(|_| bad("an invalid Host")), Ok)?;
@@ -49,7 +55,6 @@ pub fn admit<'a>(gateway: &Gateway, conn: &Conn, parts: &Parts, raw_path: &'a st
     if !trusted {
         conn.keep_site(host, gateway.epoch, &site);
     }
-    looped(&parts.headers, gateway)?;
     Ok(Admitted { site, path, client: seen.client, seen })
 }
 
@@ -66,7 +71,7 @@ fn authority(parts: &Parts) -> Result<&HeaderValue, Refusal> {
         }
         let named = canonical_host(target.as_str())?;
         let told = host.to_str().ok().and_then(|h| canonical_host(h).ok()).ok_or_else(|| bad("an invalid Host"))?;
-        let port = |p: Option<u16>| p.unwrap_or(if parts.uri.scheme_str() == Some("https") { 443 } else { 80 });
+        let port = |p: Option<u16>| p.unwrap_or_else(|| if parts.uri.scheme_str() == Some("https") { 443 } else { 80 });
         if named.name != told.name || port(named.port) != port(told.port) {
             return Err(bad("the target and Host name different hosts"));
         }

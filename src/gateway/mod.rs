@@ -105,7 +105,7 @@ impl Gateway {
         for provider in &settings.providers {
             let seen = Arc::clone(&metrics);
             let observe = Arc::new(move |endpoint, took| seen.provider_call(endpoint, took));
-            providers.push(Provider::new(provider, claims.clone(), shared.control.clone(), observe)?);
+            providers.push(Provider::new(provider, &claims, shared.control.clone(), observe)?);
         }
         let rules: Result<Vec<Rules>> =
             settings.routes.iter().map(|r| Rules::new(r, &settings, &providers, &metrics, shared.workers)).collect();
@@ -137,7 +137,7 @@ impl Gateway {
 
     /// Whether a sign-in would work now: every provider's metadata and keys were had, and no shutdown has begun.
     pub fn is_ready(&self) -> bool {
-        !self.is_draining() && self.providers.iter().all(|p| p.ready())
+        !self.is_draining() && self.providers.iter().all(|p| p.is_ready())
     }
 
     /// What is missing, a line each, for whoever reads `/readyz`.
@@ -145,7 +145,7 @@ impl Gateway {
         if self.is_draining() {
             return "shutting down\n".to_owned();
         }
-        let missing = self.providers.iter().filter(|p| !p.ready());
+        let missing = self.providers.iter().filter(|p| !p.is_ready());
         missing.map(|p| format!("provider {}: metadata or keys not loaded yet\n", p.name())).collect()
     }
 
@@ -204,7 +204,7 @@ async fn journey(
     exchange: &mut Exchange,
     request: Request<Incoming>,
 ) -> Result<Response<Inner>, Reply> {
-    let (mut parts, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     // PERF: reference-counted; the canonical path borrows from it while `parts` changes.
     let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let admitted = match admit(gateway, &exchange.conn, &parts, target.path()) {
@@ -275,7 +275,8 @@ async fn turn_away(
                 client = %exchange.client,
                 request_id = exchange.id(),
             );
-            return Asker::new(gateway, exchange, &parts.method, &parts.headers).forbidden(user.as_deref());
+            return Asker::new(gateway, exchange, &parts.method, &parts.headers)
+                .forbidden(exchange.session.as_deref().map(|session| (session, site.origin.host())));
         }
         Verdict::BadCredentials => {
             exchange.decided(Outcome::Deny);

@@ -6,11 +6,13 @@ use http::{Method, StatusCode};
 use serde_json::json;
 
 use super::Gateway;
+use super::endpoints::sign_out::button;
 use super::exchange::Exchange;
 use super::navigation::{is_grpc, wants_page};
 use super::pages::{Action, Page};
 use crate::error::{Error, Kind};
 use crate::http::reply::{self, Reply};
+use crate::session::Session;
 use crate::telemetry::Safe;
 
 /// Seconds until it is worth asking again while the provider is away.
@@ -106,25 +108,25 @@ impl<'a> Asker<'a> {
         reply::with(reply::json(StatusCode::UNAUTHORIZED, &body), WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
     }
 
-    /// Signed in, rule not met: never a redirect.
-    pub fn forbidden(&self, user: Option<&str>) -> Reply {
-        let prefix = &self.gateway.settings.server.prefix;
-        let who = user.map(|u| format!("You are signed in as {u}."));
+    /// The rule is not met: never a redirect. Who is signed in can become somebody else.
+    pub fn forbidden(&self, signed_in: Option<(&Session, &str)>) -> Reply {
+        let who = signed_in.map(|(session, _)| format!("You are signed in as {}.", session.user()));
         let mut lines = vec![
             "Your account may not open this page. If it should, ask whoever runs this application and tell them the request number below.",
         ];
         if let Some(who) = &who {
             lines.insert(0, who);
         }
-        let actions = match user {
-            Some(_) => vec![Action::post(
-                "Sign in as someone else",
-                format!("{prefix}/sign_out"),
-                vec![("rd", "/".to_owned())],
-            )],
-            None => Vec::new(),
-        };
-        self.answer(StatusCode::FORBIDDEN, "forbidden", "You may not open this page", &lines, actions)
+        let other = signed_in.map(|(session, host)| {
+            button(self.gateway, session, host, "Sign in as someone else", Some("/".to_owned()))
+        });
+        self.answer(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            "You may not open this page",
+            &lines,
+            other.into_iter().collect(),
+        )
     }
 
     /// Whatever went wrong on the way.

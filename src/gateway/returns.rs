@@ -32,7 +32,7 @@ fn checked(gateway: &Gateway, site: &Site, wanted: &str) -> Option<String> {
     };
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let host = canonical_host(authority).ok()?;
-    let origin = Origin::new(scheme, host.name.as_ref(), host.port.unwrap_or(scheme.default_port()));
+    let origin = Origin::new(scheme, host.name.as_ref(), host.port.unwrap_or_else(|| scheme.default_port()));
     let public = &gateway.settings.server.public_url;
     let sibling =
         origin.scheme() == public.scheme() && origin.port() == public.port() && gateway.table.knows_host(origin.host());

@@ -34,9 +34,9 @@ impl Site {
             Some(port) => format!("{}:{port}", host.name),
             None => host.name.to_string(),
         };
-        let scheme = proto.unwrap_or(origin.scheme());
+        let scheme = proto.unwrap_or_else(|| origin.scheme());
         let port = match proto {
-            Some(proto) if proto != origin.scheme() => host.port.unwrap_or(proto.default_port()),
+            Some(proto) if proto != origin.scheme() => host.port.unwrap_or_else(|| proto.default_port()),
             _ => origin.port(),
         };
         Self {

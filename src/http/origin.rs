@@ -72,7 +72,7 @@ impl Origin {
         if host.is_empty() {
             return Err("has no host");
         }
-        Ok(Self::new(scheme, host.to_ascii_lowercase(), url.port().unwrap_or(scheme.default_port())))
+        Ok(Self::new(scheme, host.to_ascii_lowercase(), url.port().unwrap_or_else(|| scheme.default_port())))
     }
 
     pub fn scheme(&self) -> Scheme {

@@ -277,6 +277,16 @@ impl Sessions {
         Guard { ring: &self.ring, attributes: &self.attributes, session: &self.name, host: self.host(host) }
     }
 
+    /// Proof that a page of ours, made for this very session, holds the form: what a forged form cannot bring (RL-03).
+    pub fn form_token(&self, session: &Session, host: &str) -> Option<String> {
+        self.ring.seal(Purpose::Form, Place { name: "token", host: self.host(host) }, &session.data.id)
+    }
+
+    pub fn is_form_token(&self, token: &str, session: &Session, host: &str) -> bool {
+        let opened = self.ring.open(Purpose::Form, Place { name: "token", host: self.host(host) }, token);
+        opened.is_some_and(|o| o.plain == session.data.id)
+    }
+
     /// Seals `text` into a parameter that only `open_logout` reads.
     pub fn seal_logout(&self, text: &str, host: &str) -> Option<String> {
         self.ring.seal(Purpose::Logout, Place { name: "state", host: self.host(host) }, text.as_bytes())

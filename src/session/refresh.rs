@@ -16,7 +16,7 @@ use super::identity::Identity;
 use super::manager::Sessions;
 use crate::clock;
 use crate::error::Kind;
-use crate::provider::Provider;
+use crate::provider::{self, Provider};
 use crate::secret::Secret;
 use crate::store::memory::Memory;
 
@@ -32,15 +32,6 @@ pub enum Outcome {
     /// The provider did not answer. The session is as good as it was.
     Failed,
     Fresh(Arc<Session>),
-}
-
-/// What a token answer brought.
-pub struct Fresh {
-    pub access: Secret,
-    pub refresh: Option<Secret>,
-    pub id: Option<Secret>,
-    /// Seconds.
-    pub expires_in: Option<u64>,
 }
 
 /// One refresh under way, or over.
@@ -135,7 +126,7 @@ impl Sessions {
     }
 
     async fn renew(self: &Arc<Self>, session: &Arc<Session>, provider: &Arc<Provider>, token: Secret) -> Outcome {
-        let refreshed = provider.refresh(token, &session.data.identity.sub).await.and_then(|refreshed| {
+        let refreshed = provider.refresh(token, session.data.identity.sub.as_str()).await.and_then(|refreshed| {
             // The identity is that of the new claims: who left a group has left it (RF-05).
             let identity = match &refreshed.claims {
                 Some(claims) => Identity::from_claims(claims, &provider.settings().claims, self.custom())?,
@@ -144,8 +135,7 @@ impl Sessions {
             Ok((refreshed.tokens, identity))
         });
         match refreshed {
-            Ok((t, identity)) => {
-                let fresh = Fresh { access: t.access, refresh: Some(t.refresh), id: t.id, expires_in: t.expires_in };
+            Ok((fresh, identity)) => {
                 let tokens = self.tokens(fresh, session.data.tokens.id.as_ref(), provider);
                 Outcome::Fresh(self.renewed(session, identity, tokens))
             }
@@ -163,7 +153,7 @@ impl Sessions {
     }
 
     /// The tokens as a session keeps them: times made absolute, the ID token only while it is of use.
-    pub fn tokens(&self, fresh: Fresh, old_id: Option<&Secret>, provider: &Provider) -> Tokens {
+    pub fn tokens(&self, fresh: provider::Tokens, old_id: Option<&Secret>, provider: &Provider) -> Tokens {
         let now = clock::unix_now_ms();
         let life_ms = fresh.expires_in.map(|seconds| seconds.saturating_mul(1000));
         let before_ms = u64::try_from(self.refresh_before.as_millis()).unwrap_or(u64::MAX);

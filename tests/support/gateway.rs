@@ -152,6 +152,7 @@ listen = "127.0.0.1:{admin}"
 [provider.main]
 issuer = "{issuer}"
 client_id = "demo"
+client_secret = "demo-secret"
 par = "off"
 {provider}
 

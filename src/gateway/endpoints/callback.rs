@@ -16,7 +16,6 @@ use crate::secret::Secret;
 use crate::session::identity::Identity;
 use crate::session::login::Login;
 use crate::session::manager::Lookup;
-use crate::session::refresh::Fresh;
 use crate::telemetry::Safe;
 
 /// Codes and states longer than this are nobody's.
@@ -82,7 +81,7 @@ async fn finish(call: &mut Call<'_>, found: &Found<'_>, login: &Login, answer: A
     }
     let grant = provider
         .redeem(Redeem {
-            code,
+            code: Secret::new(code),
             verifier: Secret::new(login.verifier.clone()),
             redirect_uri: gateway.redirect_uri(&call.admitted.site),
             nonce: login.nonce.clone(),
@@ -92,8 +91,7 @@ async fn finish(call: &mut Call<'_>, found: &Found<'_>, login: &Login, answer: A
         .await?;
     let identity = Identity::from_claims(&grant.claims, &provider.settings().claims, &gateway.settings.custom_claims)?;
     let sessions = &gateway.sessions;
-    let fresh = Fresh { access: grant.tokens.access, refresh: grant.tokens.refresh, id: Some(grant.tokens.id), expires_in: grant.tokens.expires_in };
-    let tokens = sessions.tokens(fresh, None, provider);
+    let tokens = sessions.tokens(grant.tokens, None, provider);
     let session = sessions.create(provider.name(), identity, tokens);
     let cookies = sessions.issue(&session, call.host(), found)?;
     // SECURITY: S-19. Whatever session the browser came with is over.

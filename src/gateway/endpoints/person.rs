@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::Call;
+use super::sign_out::button;
 use crate::error::Result;
 use crate::gateway::authenticate::authenticate;
 use crate::gateway::challenge::login_url;
@@ -50,7 +51,7 @@ pub async fn session(call: &mut Call<'_>) -> Result<Reply> {
     Ok(Page {
         title: "Your session",
         facts,
-        actions: vec![Action::post("Sign out", call.endpoint("sign_out"), Vec::new()), Action::link("Back", "/")],
+        actions: vec![button(call.gateway, &session, call.host(), "Sign out", None), Action::link("Back", "/")],
         request_id: call.exchange.id(),
         ..Page::default()
     }

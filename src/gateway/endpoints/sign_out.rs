@@ -8,12 +8,14 @@ use super::{Call, first};
 use crate::audit;
 use crate::clock;
 use crate::error::Result;
+use crate::gateway::Gateway;
 use crate::gateway::navigation::may_be_cross_site;
 use crate::gateway::pages::{Action, Page};
 use crate::gateway::returns;
 use crate::http::cookie::Found;
 use crate::http::origin::Origin;
 use crate::http::reply::{self, Reply};
+use crate::session::Session;
 use crate::session::manager::Lookup;
 use crate::telemetry::Safe;
 
@@ -21,25 +23,31 @@ use crate::telemetry::Safe;
 pub fn by_link(call: &mut Call<'_>) -> Result<Reply> {
     let rd = wanted(call, call.query().as_bytes());
     let found = Found::scan(&call.parts.headers, call.gateway.sessions.name());
-    let signed_in = matches!(call.gateway.sessions.find(&found, call.host(), call.exchange.now_ms), Lookup::Live(_));
-    if signed_in && may_be_cross_site(&call.parts.headers) {
-        return Ok(confirm(call, rd));
+    match call.gateway.sessions.find(&found, call.host(), call.exchange.now_ms) {
+        Lookup::Live(live) if may_be_cross_site(&call.parts.headers) => Ok(confirm(call, &live.session, rd)),
+        _ => Ok(end(call, rd, StatusCode::FOUND)),
     }
-    Ok(end(call, rd, StatusCode::FOUND))
 }
 
 /// `POST sign_out`, from a page of ours or of the application behind us.
 pub fn by_form(call: &mut Call<'_>, form: &[u8]) -> Result<Reply> {
     let rd = wanted(call, form).or_else(|| wanted(call, call.query().as_bytes()));
-    let origin = call.parts.headers.get(ORIGIN).and_then(|v| v.to_str().ok());
-    let own = match origin {
+    let found = Found::scan(&call.parts.headers, call.gateway.sessions.name());
+    let Lookup::Live(live) = call.gateway.sessions.find(&found, call.host(), call.exchange.now_ms) else {
+        return Ok(end(call, rd, StatusCode::SEE_OTHER));
+    };
+    // Our own pages send no referrer, so browsers post them with `Origin: null`: the token speaks for them.
+    let token = first(form, "token");
+    let ours = token.is_some_and(|t| call.gateway.sessions.is_form_token(&t, &live.session, call.host()));
+    let origin = call.parts.headers.get(ORIGIN).and_then(|v| v.to_str().ok()).filter(|o| *o != "null");
+    let same_origin = match origin {
         Some(origin) => Origin::parse(origin).is_ok_and(|o| o == call.admitted.site.origin),
         None => !may_be_cross_site(&call.parts.headers),
     };
-    if !own {
-        return Ok(confirm(call, rd));
+    if ours || same_origin {
+        return Ok(end(call, rd, StatusCode::SEE_OTHER));
     }
-    Ok(end(call, rd, StatusCode::SEE_OTHER))
+    Ok(confirm(call, &live.session, rd))
 }
 
 /// `GET signed_out`: where the provider sends people. With a state of ours, on to where the sign-out wanted to go (RL-02).
@@ -95,14 +103,18 @@ fn wanted(call: &Call<'_>, encoded: &[u8]) -> Option<String> {
     first(encoded, "rd").map(|rd| returns::safe(call.gateway, &call.admitted.site, &rd))
 }
 
-fn confirm(call: &Call<'_>, rd: Option<String>) -> Reply {
+/// The button that signs out, and that no other site can press.
+pub fn button(gateway: &Gateway, session: &Session, host: &str, label: &'static str, rd: Option<String>) -> Action {
+    let mut fields: Vec<(&'static str, String)> = rd.map(|rd| ("rd", rd)).into_iter().collect();
+    fields.extend(gateway.sessions.form_token(session, host).map(|token| ("token", token)));
+    Action::post(label, format!("{}/sign_out", gateway.settings.server.prefix), fields)
+}
+
+fn confirm(call: &Call<'_>, session: &Session, rd: Option<String>) -> Reply {
     Page {
         title: "Sign out?",
         lines: vec!["Another page asked to sign you out. Nothing has happened yet.".to_owned()],
-        actions: vec![
-            Action::post("Sign out", call.endpoint("sign_out"), rd.map(|rd| ("rd", rd)).into_iter().collect()),
-            Action::link("Stay signed in", "/"),
-        ],
+        actions: vec![button(call.gateway, session, call.host(), "Sign out", rd), Action::link("Stay signed in", "/")],
         ..Page::default()
     }
     .reply(StatusCode::OK)
