@@ -8,6 +8,7 @@ pub mod crypto;
 pub mod demo;
 pub mod error;
 pub mod http;
+pub mod net;
 pub mod policy;
 pub mod provider;
 pub mod route;

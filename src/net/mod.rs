@@ -1,0 +1,3 @@
+//! Sockets: dialling out. Knows addresses and TLS, never HTTP.
+
+pub mod dial;
