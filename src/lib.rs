@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod config;
 pub mod crypto;
+#[cfg(feature = "demo")]
 pub mod demo;
 pub mod error;
 pub mod http;
