@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{FAILED, control, fail, misconfigured, sources};
 use crate::config::settings::{Settings, Target};
 use crate::config::{Flags, load};
+use crate::net::dial::Endpoint;
 use crate::net::tls;
 use crate::provider::Provider;
 
@@ -60,11 +61,11 @@ async fn try_all(settings: &Settings) -> ExitCode {
         if matches!(route.upstream.target, Target::Status(_)) {
             continue;
         }
-        let reached = match crate::upstream::Upstream::new(&route.upstream, 1) {
-            Ok(upstream) => upstream.probe().await,
-            Err(error) => Err(error),
+        let reached = match Endpoint::new(&route.upstream.target, &route.upstream.options) {
+            Ok(endpoint) => endpoint.connect().await.map(drop).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
         };
-        say(format!("upstream of route {}", route.name), reached.map_err(|error| error.to_string()));
+        say(format!("upstream of route {}", route.name), reached);
     }
     if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS }
 }

@@ -1,44 +1,159 @@
-pub struct Upstream;
-pub struct RequestBody;
-pub struct ResponseBody;
-use crate::error::*;
+//! Upstreams: each worker's pool of connections, sending with the safe retry, tunnels. Forwards what it is given: every
+//! decision about a request, and every header of it but `Host`, is made before.
+
+mod body;
+mod pool;
+mod request;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+pub mod tunnel;
+
+use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1};
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, sleep_until};
+
+use self::body::{Lease, Progress};
+pub use self::body::{RequestBody, ResponseBody};
+use self::pool::{Pool, Sender};
+use self::request::{Replay, Rewrite};
+use crate::config::settings;
+use crate::error::{Error, Kind};
+use crate::net::dial::Endpoint;
+
+/// One upstream of one route, shared by all workers.
+pub struct Upstream {
+    endpoint: Endpoint,
+    rewrite: Rewrite,
+    pool: Pool,
+    response_timeout: Duration,
+}
+
 impl Upstream {
-    pub fn new(_: &crate::config::settings::Upstream, _: usize) -> Result<Arc<Self>> {
-        todo!()
+    /// `Kind::Internal` for a `status:` target and for TLS roots that cannot be read.
+    pub fn new(settings: &settings::Upstream, workers: usize) -> Result<Arc<Self>, Error> {
+        Ok(Arc::new(Self {
+            endpoint: Endpoint::new(&settings.target, &settings.options)?,
+            rewrite: Rewrite::new(settings)?,
+            pool: Pool::new(workers, settings.options.idle_timeout),
+            response_timeout: settings.options.response_timeout,
+        }))
     }
+
+    /// Sends `request` over a connection of this worker and waits for the head of the answer. Hop-by-hop headers are the
+    /// caller's to remove, of the request and of the answer; `Upgrade` passes if the caller leaves it there.
+    ///
+    /// Errors: `UpstreamTimeout`, `UpstreamFailed`, and `BadRequest` when it was the client who broke off.
     pub async fn send(
         self: &Arc<Self>,
-        _: usize,
-        _: http::Request<RequestBody>,
-    ) -> Result<http::Response<ResponseBody>> {
-        todo!()
+        worker: usize,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<ResponseBody>, Error> {
+        self.rewrite.apply(&mut request)?;
+        let progress = request.body_mut().progress();
+        let mut replayed = false;
+        loop {
+            let pooled = if replayed { None } else { self.pool.take(worker) };
+            let reused = pooled.is_some();
+            let mut sender = match pooled {
+                Some(sender) => sender,
+                None => self.connect().await?,
+            };
+            // PERF: a new connection that fails is no race with a keep-alive timeout, so nothing is copied for it.
+            let replay = if reused { Replay::of(&request) } else { None };
+            let upgrades = request.method() == Method::CONNECT || request.headers().contains_key(http::header::UPGRADE);
+            let mut failure = match self.exchange(&mut sender, request, progress.as_deref()).await? {
+                Ok(response) => return Ok(self.answer(worker, sender, response, upgrades)),
+                Err(failure) => failure,
+            };
+            // Handed back: not one byte of it was written, so any method may go again. Otherwise the rule of RFC 9110
+            // §9.2.2: idempotent, without a body, once, and only where a reused connection explains the failure.
+            request = match (failure.take_message(), replay) {
+                (Some(unsent), _) if reused => unsent,
+                (None, Some(replay)) if is_lost_connection(failure.error()) => {
+                    replayed = true;
+                    replay.into_request()
+                }
+                _ => return Err(failed(failure.into_error())),
+            };
+        }
     }
-    pub async fn probe(&self) -> Result<()> {
-        todo!()
+
+    async fn connect(&self) -> Result<Sender, Error> {
+        let stream = self.endpoint.connect().await.map_err(|error| {
+            let (kind, detail) = match error.kind() {
+                io::ErrorKind::TimedOut => (Kind::UpstreamTimeout, "no connection to the upstream in time"),
+                _ => (Kind::UpstreamFailed, "no connection to the upstream"),
+            };
+            Error::new(kind, detail).because(error)
+        })?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+        // One task a connection, on the worker's own runtime; how it ends is told to who sends on it.
+        tokio::spawn(async move { drop(connection.with_upgrades().await) });
+        Ok(sender)
+    }
+
+    /// One attempt. The outer error is the timeout; the inner one may hold the request to be sent again.
+    async fn exchange(
+        &self,
+        sender: &mut Sender,
+        request: Request<RequestBody>,
+        progress: Option<&Progress>,
+    ) -> Result<Result<Response<Incoming>, TrySendError<Request<RequestBody>>>, Error> {
+        let start = Instant::now();
+        let mut answer = pin!(sender.try_send_request(request));
+        let mut timeout = pin!(sleep_until(start + self.response_timeout));
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut answer => return Ok(result),
+                () = &mut timeout => {
+                    // An upload that moves is not cut: the time counts from its last frame.
+                    let since = progress.map_or(start, |p| p.last().max(start));
+                    if since + self.response_timeout <= Instant::now() {
+                        return Err(Error::new(Kind::UpstreamTimeout, "no answer of the upstream in time"));
+                    }
+                    timeout.as_mut().reset(since + self.response_timeout);
+                }
+            }
+        }
+    }
+
+    fn answer(
+        self: &Arc<Self>,
+        worker: usize,
+        sender: Sender,
+        response: Response<Incoming>,
+        upgrades: bool,
+    ) -> Response<ResponseBody> {
+        // SECURITY: RUSTSEC-2026-0033. A connection that was asked to become something else is never an HTTP one again.
+        let lease = if response.status() == StatusCode::SWITCHING_PROTOCOLS || upgrades {
+            Lease::spent(sender)
+        } else {
+            Lease::new(Arc::clone(self), worker, sender)
+        };
+        response.map(|incoming| ResponseBody::new(incoming, lease))
     }
 }
-impl RequestBody {
-    pub fn new(_: hyper::body::Incoming, _: Arc<crate::http::headers::Managed>) -> Self {
-        Self
-    }
+
+/// The peer closed between two requests, as far as one can tell: no head of an answer came.
+fn is_lost_connection(error: &hyper::Error) -> bool {
+    let is_io = || std::error::Error::source(error).is_some_and(|source| source.is::<io::Error>());
+    error.is_incomplete_message() || error.is_canceled() || error.is_closed() || is_io()
 }
-impl http_body::Body for ResponseBody {
-    type Data = bytes::Bytes;
-    type Error = hyper::Error;
-    fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<std::result::Result<http_body::Frame<bytes::Bytes>, hyper::Error>>> {
-        todo!()
+
+fn failed(error: hyper::Error) -> Error {
+    // The frame that failed was one of the client's connection.
+    if error.is_user() && std::error::Error::source(&error).is_some_and(|source| source.is::<hyper::Error>()) {
+        return Error::new(Kind::BadRequest, "the client broke off its request").because(error);
     }
-}
-pub mod tunnel {
-    pub async fn run(
-        _: hyper::upgrade::OnUpgrade,
-        _: hyper::upgrade::OnUpgrade,
-        _: impl Future<Output = ()>,
-    ) -> (u64, u64) {
-        todo!()
-    }
+    Error::new(Kind::UpstreamFailed, "the upstream broke the connection or the protocol").because(error)
 }

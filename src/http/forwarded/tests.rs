@@ -8,9 +8,9 @@ fn trust() -> Trust {
 
 fn map(rows: &[(&'static str, &str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    rows.iter().for_each(|(n, v)| {
-        _ = headers.append(*n, HeaderValue::from_str(v).unwrap());
-    });
+    for (n, v) in rows {
+        headers.append(*n, HeaderValue::from_str(v).unwrap());
+    }
     headers
 }
 

@@ -1,0 +1,168 @@
+//! Bodies on their way through: frames pass as they are, without a copy and without a box.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::Upstream;
+use super::pool::Sender;
+use crate::http::headers::Managed;
+
+/// A client's body on its way to the upstream.
+pub struct RequestBody(Option<Streaming>);
+
+struct Streaming {
+    incoming: Incoming,
+    managed: Arc<Managed>,
+    progress: Arc<Progress>,
+}
+
+impl RequestBody {
+    pub fn empty() -> Self {
+        Self(None)
+    }
+
+    /// SECURITY: H-09, HX-11. Trailers with a name of `managed` never reach the upstream.
+    pub fn new(incoming: Incoming, managed: Arc<Managed>) -> Self {
+        // PERF: nearly every request has none, and then nothing is allocated.
+        if incoming.is_end_stream() {
+            return Self::empty();
+        }
+        Self(Some(Streaming { incoming, managed, progress: Arc::default() }))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub(super) fn progress(&mut self) -> Option<Arc<Progress>> {
+        self.0.as_ref().map(|streaming| Arc::clone(&streaming.progress))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let Some(Streaming { incoming, managed, progress }) = &mut self.0 else { return Poll::Ready(None) };
+        let mut polled = Pin::new(incoming).poll_frame(cx);
+        if polled.is_ready() {
+            progress.touch();
+        }
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            managed.strip_untrusted(trailers);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(|streaming| streaming.incoming.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.as_ref().map_or(SizeHint::with_exact(0), |streaming| streaming.incoming.size_hint())
+    }
+}
+
+/// When the last frame of a request body was taken.
+pub(super) struct Progress {
+    start: Instant,
+    millis: AtomicU64,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self { start: Instant::now(), millis: AtomicU64::new(0) }
+    }
+}
+
+impl Progress {
+    pub(super) fn last(&self) -> Instant {
+        self.start + std::time::Duration::from_millis(self.millis.load(Ordering::Relaxed))
+    }
+
+    fn touch(&self) {
+        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.millis.store(millis, Ordering::Relaxed);
+    }
+}
+
+/// An upstream's body on its way to the client. Its end gives the connection back.
+pub struct ResponseBody {
+    incoming: Incoming,
+    lease: Option<Lease>,
+}
+
+/// A connection and where it goes back to.
+pub(super) struct Lease {
+    sender: Sender,
+    home: Option<(Arc<Upstream>, usize)>,
+}
+
+impl Lease {
+    pub(super) fn new(upstream: Arc<Upstream>, worker: usize, sender: Sender) -> Self {
+        Self { sender, home: Some((upstream, worker)) }
+    }
+
+    /// Kept open for as long as the body lives, and then closed.
+    pub(super) fn spent(sender: Sender) -> Self {
+        Self { sender, home: None }
+    }
+
+    fn give_back(self) {
+        if let Some((upstream, worker)) = self.home {
+            upstream.pool.give_back(worker, self.sender);
+        }
+    }
+}
+
+impl ResponseBody {
+    pub(super) fn new(incoming: Incoming, lease: Lease) -> Self {
+        let mut body = Self { incoming, lease: Some(lease) };
+        body.give_back_at_end();
+        body
+    }
+
+    /// SECURITY: M-19, M-20. Only a whole body gives its connection back: whoever comes next would read the rest of it.
+    fn give_back_at_end(&mut self) {
+        if self.incoming.is_end_stream()
+            && let Some(lease) = self.lease.take_if(|lease| lease.home.is_some())
+        {
+            lease.give_back();
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        match &polled {
+            // A body whose length is known is done with its last frame: hyper's server asks for no more then.
+            Poll::Ready(Some(Ok(_))) => self.give_back_at_end(),
+            Poll::Ready(Some(Err(_))) => self.lease = None,
+            Poll::Ready(None) => self.lease.take().into_iter().for_each(Lease::give_back),
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

@@ -1,0 +1,87 @@
+//! What changes on a request before it goes upstream, target and Host, and the copy that a retry may need.
+
+use http::header::{HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Uri, Version};
+use http_body::Body as _;
+
+use super::body::RequestBody;
+use crate::config::settings::{self, Target};
+use crate::error::{Error, Kind};
+use crate::http::origin::Origin;
+
+/// Compiled from the upstream's URL.
+pub(super) struct Rewrite {
+    /// The URL's path without the slash at its end; empty for none.
+    prefix: String,
+    authority: HeaderValue,
+    pass_host: bool,
+}
+
+impl Rewrite {
+    pub(super) fn new(settings: &settings::Upstream) -> Result<Self, Error> {
+        let (authority, prefix) = match &settings.target {
+            Target::Url(url) => {
+                let origin = Origin::of(url).map_err(|why| Error::new(Kind::Internal, why))?;
+                (origin.authority().to_owned(), url.path().trim_end_matches('/').to_owned())
+            }
+            Target::Status(_) | Target::Unix(_) => ("localhost".to_owned(), String::new()),
+        };
+        let authority = HeaderValue::try_from(authority)
+            .map_err(|e| Error::new(Kind::Internal, "the upstream's host is no header value").because(e))?;
+        Ok(Self { prefix, authority, pass_host: settings.options.pass_host })
+    }
+
+    /// Origin form (RFC 9112 §3.2.1), the URL's path in front, HTTP/1.1, exactly one Host.
+    pub(super) fn apply(&self, request: &mut Request<RequestBody>) -> Result<(), Error> {
+        let uri = request.uri();
+        // PERF: without a prefix the target of nearly every request stays as it is.
+        if !self.prefix.is_empty() || uri.scheme().is_some() || uri.authority().is_some() {
+            let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+            let target = PathAndQuery::try_from([&self.prefix, target].concat())
+                .map_err(|e| Error::new(Kind::BadRequest, "the path cannot be sent upstream").because(e))?;
+            *request.uri_mut() = Uri::from(target);
+        }
+        *request.version_mut() = Version::HTTP_11;
+        let chunked = !request.body().is_empty() && request.body().size_hint().exact().is_none();
+        let headers = request.headers_mut();
+        if !self.pass_host || !headers.contains_key(HOST) {
+            headers.insert(HOST, self.authority.clone());
+        }
+        if chunked {
+            // SECURITY: M-05. hyper drops the body of a GET of unknown length unless told how it is framed.
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        Ok(())
+    }
+}
+
+/// The head of a request that may be sent twice.
+pub(super) struct Replay {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+impl Replay {
+    /// Only for what RFC 9110 §9.2.2 calls idempotent and what has no body.
+    pub(super) fn of(request: &Request<RequestBody>) -> Option<Self> {
+        let idempotent = matches!(
+            *request.method(),
+            Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+        );
+        (idempotent && request.body().is_empty()).then(|| Self {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            headers: request.headers().clone(),
+        })
+    }
+
+    pub(super) fn into_request(self) -> Request<RequestBody> {
+        let mut request = Request::new(RequestBody::empty());
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.headers_mut() = self.headers;
+        request
+    }
+}
