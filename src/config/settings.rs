@@ -28,6 +28,19 @@ pub struct Settings {
     pub warnings: Vec<String>,
 }
 
+impl Settings {
+    /// The names of every custom identity header, each once: what no client may send.
+    pub fn identity_names(&self) -> Vec<HeaderName> {
+        let mut names: Vec<HeaderName> = Vec::new();
+        for header in self.routes.iter().flat_map(|r| &r.identity) {
+            if matches!(header.value, IdentityValue::Custom(_)) && !names.contains(&header.name) {
+                names.push(header.name.clone());
+            }
+        }
+        names
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Server {
     /// At least one.
@@ -218,6 +231,7 @@ pub enum Access {
 /// OR between rules, AND inside one; `deny` wins.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
+    /// Empty beside `deny` rules: everybody who is signed in. Empty beside none: nobody; no configuration says so.
     pub allow: Vec<Rule>,
     pub deny: Vec<Rule>,
 }

@@ -1,0 +1,69 @@
+//! What holds between sections: names that are taken twice, routes that are equally specific, plain http that leaves
+//! the machine, hosts outside the cookie's domain.
+
+use super::key::Key;
+use super::read::Reader;
+use super::server;
+use super::session::is_within;
+use super::settings::{Access, HostMatch, Route, Session};
+
+pub(super) fn routes(reader: &Reader, routes: &[Route], session: &Session) {
+    for (n, route) in routes.iter().enumerate() {
+        for (earlier, other) in routes.iter().enumerate().take(n) {
+            if route.name == other.name && !is_same_place(route, other) {
+                let message = format!("\"{}\" is also the name of route {}", route.name, earlier + 1);
+                report(reader, n, route, "name", message, "Give each route a name of its own.");
+            }
+            if is_same_place(route, other) {
+                let message =
+                    format!("answers the same host, path and method as route {} ({})", earlier + 1, other.name);
+                let hint = "Remove one, or make them differ in host, path or methods: order never decides.";
+                report(reader, n, route, "path", message, hint);
+            }
+        }
+        within_cookie_domain(reader, n, route, session);
+    }
+}
+
+/// SECURITY: GX-09: a session cookie over plain http is anybody's who listens.
+pub(super) fn plain_http(reader: &Reader, read: &server::Read, routes: &[Route]) {
+    let signs_in = routes.iter().any(|r| !matches!(r.access, Access::Public | Access::Deny));
+    let Some(origin) = read.public_url.as_ref().filter(|origin| signs_in && !origin.is_confidential()) else {
+        return;
+    };
+    if read.insecure {
+        reader.warn(format!(
+            "server.public_url {origin} is plain http (server.insecure = true): whoever is on the way can take every session."
+        ));
+        return;
+    }
+    let server = reader.root().section("server");
+    server.problem(
+        "public_url",
+        format!("\"{origin}\" is plain http, and routes sign people in"),
+        "Write https:// (TLS here or in front); or, in a network that you trust, insecure = true in [server].",
+    );
+}
+
+/// The same host and path, and a method that both answer.
+fn is_same_place(a: &Route, b: &Route) -> bool {
+    let both = a.methods.is_empty() && b.methods.is_empty();
+    a.host == b.host && a.path == b.path && (both || a.methods.iter().any(|m| b.methods.contains(m)))
+}
+
+/// A browser refuses a cookie for a domain that the host is not in: the sign-in would never end.
+fn within_cookie_domain(reader: &Reader, n: usize, route: &Route, session: &Session) {
+    let Some(domain) = &session.cookie_domain else { return };
+    let (HostMatch::Exact(host) | HostMatch::Wildcard(host)) = &route.host else { return };
+    if !is_within(host, domain) && !matches!(route.access, Access::Public | Access::Deny) {
+        let message = format!("\"{host}\" is not within session.cookie_domain {domain}");
+        report(reader, n, route, "host", message, "Remove cookie_domain, or serve this host by a gateway of its own.");
+    }
+}
+
+fn report(reader: &Reader, n: usize, route: &Route, name: &str, message: String, hint: &str) {
+    let mut key = Key::default().then("route").at(n + 1).then(name);
+    key.label = Some(route.name.clone());
+    let tag = reader.root().entry("route").map_or(figment::value::Tag::Default, |e| e.value.tag());
+    reader.problem(&key, tag, message, hint);
+}

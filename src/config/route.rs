@@ -1,0 +1,264 @@
+//! `[[route]]`: one route by itself. What two of them may not do together is in `checks`.
+
+use super::identity;
+use super::problem::Reason;
+use super::read::Table;
+use super::rules;
+use super::settings::{
+    Access, CustomClaim, HostMatch, PathMatch, Policy, Provider, Require, Route, Unauthenticated, Upstream,
+};
+use super::upstream;
+use super::values;
+use crate::http::origin::Origin;
+
+/// Keys of the contract that this version does not have.
+const LATER: [&str; 3] = ["mode", "raw_path", "upstream_auth"];
+
+/// What routes refer to.
+pub(super) struct Context<'a> {
+    pub(super) providers: &'a [Provider],
+    pub(super) provider_names: &'a [String],
+    pub(super) policies: &'a [(String, Policy)],
+    /// Doorward's own endpoints.
+    pub(super) prefix: &'a str,
+}
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Word {
+    Authenticated,
+    Deny,
+    Optional,
+    Policy,
+    Public,
+}
+
+const ACCESS: [(&str, Word); 5] = [
+    ("public", Word::Public),
+    ("optional", Word::Optional),
+    ("authenticated", Word::Authenticated),
+    ("policy", Word::Policy),
+    ("deny", Word::Deny),
+];
+
+pub(super) fn route(mut table: Table<'_>, context: &Context<'_>, claims: &mut Vec<CustomClaim>) -> Route {
+    let name = table.text("name");
+    table.key.label.clone_from(&name);
+    let host = table.parse("host", host).unwrap_or(HostMatch::Any);
+    let path = path(&table, context.prefix);
+    let methods = table.list("methods", method).unwrap_or_default();
+    let word = word(&table);
+    let access = access(&table, word, context);
+    let identity = identity::identity(&table, claims);
+    if word == Word::Public {
+        refuse_on_public(&table);
+    }
+    let identity = identity.unwrap_or_else(|| match word {
+        Word::Public | Word::Deny => Vec::new(),
+        Word::Optional | Word::Authenticated | Word::Policy => identity::default(),
+    });
+    let unauthenticated =
+        [("auto", Unauthenticated::Auto), ("redirect", Unauthenticated::Redirect), ("401", Unauthenticated::Status401)];
+    let route = Route {
+        name: name.unwrap_or_else(|| default_name(&host, &path, &methods)),
+        provider: provider(&table, word, context),
+        require: table.table("require").map(require).unwrap_or_default(),
+        origins: table.list("origins", origin).unwrap_or_default(),
+        strip_prefix: strip_prefix(&table, &path),
+        machine: table.table("machine").map(machine).is_some(),
+        unauthenticated: table.choice("unauthenticated", &unauthenticated, &[]).unwrap_or(Unauthenticated::Auto),
+        upstream: Upstream {
+            target: upstream::target(&table, word == Word::Deny),
+            options: upstream::options(table.section("upstream_options")),
+        },
+        host,
+        path,
+        methods,
+        access,
+        identity,
+    };
+    table.close(&LATER);
+    route
+}
+
+fn host(text: &str) -> Result<HostMatch, Reason> {
+    match text.strip_prefix("*.") {
+        Some(rest) => values::host(rest).map(HostMatch::Wildcard),
+        None if text.contains('*') => Err(Reason::new(
+            "has a * that is not its whole first label",
+            "Write \"*.example.com\": the star stands for exactly one label.",
+        )),
+        None => values::host(text).map(HostMatch::Exact),
+    }
+}
+
+fn path(table: &Table<'_>, own: &str) -> PathMatch {
+    let path = table.parse("path", |text| {
+        let (path, written) = match text.strip_prefix('=') {
+            Some(exact) => (PathMatch::Exact(values::path(exact)?), exact),
+            None => (PathMatch::Prefix(values::prefix(text)?), text),
+        };
+        if is_below(written, own) {
+            return Err(Reason::new(
+                format!("is answered by Doorward itself, whose endpoints are below {own}"),
+                "Write another path, or move the endpoints with server.prefix.",
+            ));
+        }
+        Ok(path)
+    });
+    if table.lacks("path") {
+        table.missing("path", "Write \"/\" for the whole site, \"/app\" for a part, \"=/healthz\" for one path.");
+    }
+    path.unwrap_or_else(|| PathMatch::Prefix("/".to_owned()))
+}
+
+/// Whether `path` is `prefix` or below it, by whole segments.
+fn is_below(path: &str, prefix: &str) -> bool {
+    prefix == "/" || path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn method(text: &str) -> Result<String, Reason> {
+    if !values::is_token(text) || text.bytes().any(|b| b.is_ascii_lowercase()) {
+        return Err(Reason::new("is not a method", "Write it in capitals, as it is sent: \"GET\"."));
+    }
+    Ok(text.to_owned())
+}
+
+/// SECURITY: no default: who may pass is always written. The stand-in after a problem denies.
+fn word(table: &Table<'_>) -> Word {
+    let word = table.choice("access", &ACCESS, &[]);
+    if table.lacks("access") {
+        table.missing(
+            "access",
+            "Say who may pass: public, optional, authenticated, policy or deny. There is no default.",
+        );
+    }
+    word.unwrap_or(Word::Deny)
+}
+
+fn access(table: &Table<'_>, word: Word, context: &Context<'_>) -> Access {
+    // Asked for on every route, so that a misspelt key is compared with them too.
+    let named = table.parse("policy", |text| {
+        context
+            .policies
+            .iter()
+            .find(|(name, _)| name == text)
+            .map(|(_, policy)| policy.clone())
+            .ok_or_else(|| Reason::new("is the name of no policy", "Write the NAME of a [policy.NAME] section."))
+    });
+    let written = table.has("allow") || table.has("deny");
+    let wanted = written || (word == Word::Policy && table.lacks("policy"));
+    let own = wanted.then(|| rules::policy(table, context.provider_names));
+    match word {
+        Word::Policy => {
+            if written && table.has("policy") {
+                table.problem(
+                    "policy",
+                    "stands beside allow or deny",
+                    "Keep one: a named policy, or rules written here.",
+                );
+            }
+            Access::Policy(named.or(own).unwrap_or_default())
+        }
+        Word::Authenticated => without_rules(table, "authenticated", Access::Authenticated),
+        Word::Optional => without_rules(table, "optional", Access::Optional),
+        Word::Public => without_rules(table, "public", Access::Public),
+        Word::Deny => without_rules(table, "deny", Access::Deny),
+    }
+}
+
+fn without_rules(table: &Table<'_>, word: &str, access: Access) -> Access {
+    // Where `access` itself is wrong, that is problem enough.
+    if table.entry("access").is_some_and(|e| e.value.as_str() == Some(word)) {
+        rules::refuse(table, word);
+    }
+    access
+}
+
+fn refuse_on_public(table: &Table<'_>) {
+    for key in ["identity", "require"] {
+        if table.has(key) {
+            table.problem(
+                key,
+                "has no effect on a public route: nobody is asked who they are",
+                "Remove it, or write access = \"optional\" or \"authenticated\".",
+            );
+        }
+    }
+}
+
+fn default_name(host: &HostMatch, path: &PathMatch, methods: &[String]) -> String {
+    let host = match host {
+        HostMatch::Any => String::new(),
+        HostMatch::Exact(host) => host.clone(),
+        HostMatch::Wildcard(rest) => format!("*.{rest}"),
+    };
+    let path = match path {
+        PathMatch::Exact(path) => format!("={path}"),
+        PathMatch::Prefix(path) => path.clone(),
+    };
+    if methods.is_empty() { format!("{host}{path}") } else { format!("{host}{path} {}", methods.join(",")) }
+}
+
+fn provider(table: &Table<'_>, word: Word, context: &Context<'_>) -> Option<usize> {
+    let named =
+        table.parse("provider", |text| {
+            context.providers.iter().position(|p| p.name == text).ok_or_else(|| {
+                Reason::new("is the name of no provider", "Write the NAME of a [provider.NAME] section.")
+            })
+        });
+    if named.is_some() || table.has("provider") || matches!(word, Word::Public | Word::Deny) {
+        return named;
+    }
+    match context.providers {
+        [] => {
+            table.missing("provider", "This route asks for a sign-in: add a [provider.NAME] section.");
+            None
+        }
+        [_] => Some(0),
+        _ => {
+            table.missing("provider", "There are several: write the NAME of the one that signs people in here.");
+            None
+        }
+    }
+}
+
+fn require(table: Table<'_>) -> Require {
+    if table.is_empty() {
+        table.reader().problem(&table.key, table.tag(), "requires nothing", "Write acr or max_age, or remove it.");
+    }
+    let acr = table.list("acr", |text| Ok(text.to_owned()));
+    if acr.as_ref().is_some_and(Vec::is_empty) {
+        table.problem("acr", "is empty", "Write at least one value of the provider's acr_values_supported.");
+    }
+    let require = Require { acr: acr.unwrap_or_default(), max_age: table.parse("max_age", values::timeout) };
+    table.close(&[]);
+    require
+}
+
+fn origin(text: &str) -> Result<Origin, Reason> {
+    Origin::parse(text).map_err(|what| {
+        Reason::new(what, "Write each origin in full, such as \"https://other.example.com\": there are no patterns.")
+    })
+}
+
+fn strip_prefix(table: &Table<'_>, route: &PathMatch) -> Option<String> {
+    let (PathMatch::Exact(path) | PathMatch::Prefix(path)) = route;
+    table.parse("strip_prefix", |text| {
+        let prefix = values::prefix_below_root(text)?;
+        if !is_below(path, &prefix) {
+            return Err(Reason::new(
+                format!("does not begin this route's path {path}"),
+                "Write the path of the route, or a part that it begins with.",
+            ));
+        }
+        Ok(prefix)
+    })
+}
+
+/// In this version a machine's token is recognised and refused; which ones will be trusted is read and kept nowhere.
+fn machine(table: Table<'_>) {
+    for key in ["issuers", "audience"] {
+        table.list(key, |_| Ok(()));
+    }
+    table.close(&["introspect", "basic", "resource_metadata"]);
+}

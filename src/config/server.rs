@@ -1,0 +1,203 @@
+//! `[server]`, `[admin]` and `[telemetry]`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+use super::problem::Reason;
+use super::read::{Reader, Table};
+use super::settings::{Admin, Limits, Listen, LogFormat, Server, Telemetry, Tls};
+use super::values::{self, seconds};
+use crate::http::origin::{Origin, Scheme};
+
+const DEFAULT_PREFIX: &str = "/oauth2";
+/// Below this hyper's own read buffer would not fit.
+const LEAST_HEADER_BYTES: usize = 8192;
+
+/// The section, and whether plain http may leave the machine.
+pub(super) struct Read {
+    pub(super) server: Server,
+    /// None: reported. `server` then holds a stand-in.
+    pub(super) public_url: Option<Origin>,
+    pub(super) insecure: bool,
+}
+
+pub(super) fn server(table: Table<'_>) -> Read {
+    let listen = match table.list("listen", listen) {
+        Some(list) if list.is_empty() => {
+            table.problem("listen", "is empty", "Write at least one address, such as \"0.0.0.0:4180\".");
+            list
+        }
+        Some(list) => list,
+        None => vec![Listen::Tcp(SocketAddr::from(([0, 0, 0, 0], 4180)))],
+    };
+    let public_url = public_url(&table, &listen);
+    let server = Server {
+        public_url: public_url.clone().unwrap_or_else(|| Origin::new(Scheme::Https, "unset.invalid", 443)),
+        prefix: table.parse("prefix", values::prefix_below_root).unwrap_or_else(|| DEFAULT_PREFIX.to_owned()),
+        trusted_proxies: trusted_proxies(&table),
+        drain_timeout: table.duration("drain_timeout", seconds(30)),
+        state_dir: table.text("state_dir").map_or_else(|| state_dir(table.reader()), PathBuf::from),
+        workers: usize::try_from(table.integer("workers", 0..=1024, 0)).unwrap_or(0),
+        tls: table.table("tls").and_then(tls),
+        limits: limits(table.section("limits")),
+        listen,
+    };
+    let insecure = table.boolean("insecure", false);
+    table.close(&["proxy_protocol"]);
+    Read { server, public_url, insecure }
+}
+
+/// None: no admin listener.
+pub(super) fn admin(root: &Table<'_>, server: &Server) -> Option<Admin> {
+    let table = root.table("admin");
+    let default = Admin { listen: SocketAddr::from(([127, 0, 0, 1], 9180)) };
+    let Some(table) = table else {
+        return root.reader().layers.has_file().then_some(default);
+    };
+    let off = table.entry("listen").is_some_and(|entry| entry.value.as_str() == Some(""));
+    let listen = table.parse("listen", |text| {
+        text.parse::<SocketAddr>().map_err(|_| {
+            Reason::new("is not an address and port", "Write \"127.0.0.1:9180\", or \"\" for no admin listener.")
+        })
+    });
+    let admin = Admin { listen: listen.unwrap_or(default.listen) };
+    // SECURITY: GX-11: metrics and sessions are never on the listener that browsers reach.
+    if !off && server.listen.contains(&Listen::Tcp(admin.listen)) {
+        table.problem("listen", "is also an address of server.listen", "Give the admin listener a port of its own.");
+    }
+    table.close(&[]);
+    (!off).then_some(admin)
+}
+
+pub(super) fn telemetry(table: Table<'_>) -> Telemetry {
+    let log = table.parse("log", |text| {
+        tracing_subscriber::EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|_| {
+            Reason::new(
+                "is not a log filter",
+                "Write a level (error, warn, info, debug, trace) or parts such as \"info,doorward=debug\".",
+            )
+        })
+    });
+    let formats = [("auto", LogFormat::Auto), ("json", LogFormat::Json), ("text", LogFormat::Text)];
+    let telemetry = Telemetry {
+        log: log.unwrap_or_else(|| "info".to_owned()),
+        format: table.choice("format", &formats, &[]).unwrap_or(LogFormat::Auto),
+        access_log: table.boolean("access_log", true),
+    };
+    table.close(&[]);
+    telemetry
+}
+
+fn listen(text: &str) -> Result<Listen, Reason> {
+    if text.starts_with("fd:") {
+        return Err(Reason::later());
+    }
+    if let Some(path) = text.strip_prefix("unix:") {
+        return if path.starts_with('/') {
+            Ok(Listen::Unix(PathBuf::from(path)))
+        } else {
+            Err(Reason::new("names no absolute path", "Write \"unix:/run/doorward.sock\"."))
+        };
+    }
+    text.parse().map(Listen::Tcp).map_err(|_| {
+        Reason::new(
+            "is not an address to listen on",
+            "Write an IP address and a port, such as \"0.0.0.0:4180\" or \"[::]:4180\", or \"unix:/path\".",
+        )
+    })
+}
+
+fn public_url(table: &Table<'_>, listen: &[Listen]) -> Option<Origin> {
+    if let Some(entry) = table.entry("public_url").filter(|_| !table.lacks("public_url")) {
+        return entry.parse(|text| {
+            Origin::parse(text).map_err(|what| {
+                Reason::new(what, "Write scheme and host as browsers type them, such as \"https://app.example.com\".")
+            })
+        });
+    }
+    if table.reader().layers.has_file() {
+        table.missing(
+            "public_url",
+            "Write what browsers type, such as public_url = \"https://app.example.com\": the provider sends them back there.",
+        );
+        return None;
+    }
+    // Tried out on one machine: what was listened on is what the browser types.
+    let port = listen.iter().find_map(|l| match l {
+        Listen::Tcp(address) => Some(address.port()),
+        Listen::Unix(_) => None,
+    });
+    if port.is_none() {
+        table.missing("public_url", "Write what browsers type: --public-url https://app.example.com.");
+    }
+    port.map(|port| Origin::new(Scheme::Http, "127.0.0.1", port))
+}
+
+fn trusted_proxies(table: &Table<'_>) -> Vec<IpNet> {
+    let nets = table.list("trusted_proxies", |text| {
+        let address = text.parse::<IpAddr>().map(IpNet::from);
+        address.or_else(|_| text.parse::<IpNet>()).map_err(|_| {
+            Reason::new("is neither a network nor an address", "Write CIDRs, such as \"10.0.0.0/8\" or \"fd00::/8\".")
+        })
+    });
+    let nets = nets.unwrap_or_default();
+    // SECURITY: GX-09: then every client may say who it is and where it comes from.
+    if nets.iter().any(|net| net.prefix_len() == 0) {
+        table.reader().warn(
+            "server.trusted_proxies trusts every address: any client can then forge X-Forwarded-For, -Proto and -Host. \
+             Name the networks of your proxies."
+                .to_owned(),
+        );
+    }
+    nets
+}
+
+/// `$STATE_DIRECTORY` (systemd), else the XDG directory, else where a service keeps its state.
+fn state_dir(reader: &Reader) -> PathBuf {
+    if let Some(directory) = reader.layers.variable("STATE_DIRECTORY").and_then(|all| all.split(':').next()) {
+        return PathBuf::from(directory);
+    }
+    if let Some(state) = reader.layers.variable("XDG_STATE_HOME") {
+        return PathBuf::from(state).join("doorward");
+    }
+    match reader.layers.variable("HOME") {
+        Some(home) => PathBuf::from(home).join(".local/state/doorward"),
+        None => PathBuf::from("/var/lib/doorward"),
+    }
+}
+
+fn tls(table: Table<'_>) -> Option<Tls> {
+    let cert = table.text("cert");
+    let key = table.text("key");
+    for (name, value) in [("cert", &cert), ("key", &key)] {
+        if value.is_none() && table.lacks(name) {
+            table.missing(name, "Write the path of the PEM file; without TLS leave out the whole section.");
+        }
+    }
+    let hsts = table.duration("hsts", seconds(0));
+    table.close(&["client_ca", "client_auth", "sni"]);
+    Some(Tls { cert: cert?.into(), key: key?.into(), hsts })
+}
+
+fn limits(table: Table<'_>) -> Limits {
+    let header_bytes = table.parse("header_bytes", |text| {
+        let bytes = values::size(text)?;
+        if bytes < LEAST_HEADER_BYTES {
+            return Err(Reason::new("is less than 8KiB", "Write at least \"8KiB\"; cookies alone can take 16KiB."));
+        }
+        Ok(bytes)
+    });
+    let connections = table.integer("connections", 1..=10_000_000, 20_000);
+    let logins_per_minute = table.integer("logins_per_minute", 1..=u64::from(u32::MAX), 60);
+    let limits = Limits {
+        header_timeout: table.timeout("header_timeout", seconds(10)),
+        idle_timeout: table.timeout("idle_timeout", seconds(75)),
+        header_bytes: header_bytes.unwrap_or(64 * 1024),
+        connections: usize::try_from(connections).unwrap_or(usize::MAX),
+        logins_per_minute: u32::try_from(logins_per_minute).unwrap_or(u32::MAX),
+    };
+    table.close(&[]);
+    limits
+}

@@ -1,0 +1,150 @@
+use super::*;
+
+#[derive(Clone)]
+struct Person {
+    user: &'static str,
+    email: Option<&'static str>,
+    verified: bool,
+    groups: Vec<String>,
+}
+
+fn ann() -> Person {
+    Person { user: "u1", email: Some("Ann@Example.com"), verified: true, groups: vec!["Staff".to_owned()] }
+}
+
+fn decide(policy: &settings::Policy, person: &Person) -> Decision {
+    Policy::new(policy).decide(&Facts {
+        user: person.user,
+        email: person.email,
+        email_verified: person.verified,
+        groups: &person.groups,
+        provider: "main",
+    })
+}
+
+fn strings(names: &[&str]) -> Vec<String> {
+    names.iter().map(|n| (*n).to_owned()).collect()
+}
+
+fn email(names: &[&str]) -> settings::Rule {
+    settings::Rule { email: strings(names), ..Default::default() }
+}
+
+fn domain(names: &[&str]) -> settings::Rule {
+    settings::Rule { email_domain: strings(names), ..Default::default() }
+}
+
+fn group(names: &[&str]) -> settings::Rule {
+    settings::Rule { group: strings(names), ..Default::default() }
+}
+
+fn allow(rules: Vec<settings::Rule>) -> settings::Policy {
+    settings::Policy { allow: rules, deny: Vec::new() }
+}
+
+fn denied(rule: &str) -> Decision {
+    Decision::Deny { rule: rule.to_owned() }
+}
+
+#[test]
+fn or_between_rules_and_inside_one() {
+    let both =
+        settings::Rule { email_domain: strings(&["example.com"]), group: strings(&["Admins"]), ..Default::default() };
+    assert_eq!(decide(&allow(vec![both.clone()]), &ann()), denied("no allow matches"));
+    assert_eq!(decide(&allow(vec![both.clone(), group(&["Staff"])]), &ann()), Decision::Allow);
+    let admin = Person { groups: strings(&["x", "Admins"]), ..ann() };
+    assert_eq!(decide(&allow(vec![both]), &admin), Decision::Allow);
+    let elsewhere = settings::Rule { provider: strings(&["other"]), ..Default::default() };
+    assert_eq!(decide(&allow(vec![elsewhere]), &ann()), denied("no allow matches"));
+}
+
+#[test]
+fn deny_wins_and_is_named() {
+    let mut policy = allow(vec![domain(&["example.com"])]);
+    policy.deny = vec![email(&["bob@example.com"]), email(&["ann@example.com"])];
+    assert_eq!(decide(&policy, &ann()), denied("deny[2]"));
+    let cid = Person { email: Some("cid@example.com"), ..ann() };
+    assert_eq!(decide(&policy, &cid), Decision::Allow);
+}
+
+#[test]
+fn deny_alone_lets_everybody_else_in_and_nothing_lets_nobody_in() {
+    let policy = settings::Policy { allow: Vec::new(), deny: vec![group(&["Guests"])] };
+    assert_eq!(decide(&policy, &ann()), Decision::Allow);
+    assert_eq!(decide(&settings::Policy::default(), &ann()), denied("no allow matches"));
+    assert_eq!(decide(&allow(vec![settings::Rule::default()]), &ann()), denied("no allow matches"));
+}
+
+#[test]
+fn emails_and_domains_are_folded_users_and_groups_are_exact() {
+    assert_eq!(decide(&allow(vec![email(&["ann@EXAMPLE.com"])]), &ann()), Decision::Allow);
+    assert_eq!(decide(&allow(vec![domain(&["EXAMPLE.COM"])]), &ann()), Decision::Allow);
+    assert_eq!(decide(&allow(vec![group(&["staff"])]), &ann()), denied("no allow matches"));
+    let user = settings::Rule { user: strings(&["U1"]), ..Default::default() };
+    assert_eq!(decide(&allow(vec![user]), &ann()), denied("no allow matches"));
+    let greek = Person { email: Some("ΝΊΚΟΣ@example.com"), ..ann() };
+    assert_eq!(decide(&allow(vec![email(&["νίκοσ@example.com"])]), &greek), Decision::Allow);
+}
+
+#[test]
+fn domains_are_whole() {
+    for other in ["ann@notexample.com", "ann@example.com.evil.org", "ann@sub.example.com", "example.com", "@", ""] {
+        let person = Person { email: Some(other.to_owned().leak()), ..ann() };
+        assert_eq!(decide(&allow(vec![domain(&["example.com"])]), &person), denied("no allow matches"), "{other}");
+    }
+}
+
+#[test]
+fn l_25_an_unverified_email_matches_no_allow_but_every_deny() {
+    let unverified = Person { verified: false, ..ann() };
+    assert_eq!(decide(&allow(vec![email(&["ann@example.com"])]), &unverified), denied("no allow matches"));
+    assert_eq!(decide(&allow(vec![domain(&["example.com"])]), &unverified), denied("no allow matches"));
+    let mut policy = allow(vec![group(&["Staff"])]);
+    assert_eq!(decide(&policy, &unverified), Decision::Allow);
+    for rule in [email(&["ann@example.com"]), domain(&["example.com"])] {
+        policy.deny = vec![rule];
+        assert_eq!(decide(&policy, &unverified), denied("deny[1]"));
+    }
+    let none = Person { email: None, ..ann() };
+    assert_eq!(decide(&policy, &none), Decision::Allow);
+}
+
+#[test]
+fn l_25_an_email_with_two_ats_matches_no_allow_but_every_deny() {
+    let odd = Person { email: Some("ann@example.com@evil.org"), ..ann() };
+    for name in ["example.com", "evil.org"] {
+        assert_eq!(decide(&allow(vec![domain(&[name])]), &odd), denied("no allow matches"), "{name}");
+        let policy = settings::Policy { allow: vec![group(&["Staff"])], deny: vec![domain(&[name])] };
+        assert_eq!(decide(&policy, &odd), denied("deny[1]"), "{name}");
+    }
+}
+
+#[test]
+fn l_26_groups_missing_empty_and_many() {
+    let policy = allow(vec![group(&["Staff"])]);
+    let many: Vec<String> = (0..10_000).map(|n| format!("g{n}")).collect();
+    for groups in [vec![], vec![String::new()], many.clone()] {
+        assert_eq!(decide(&policy, &Person { groups, ..ann() }), denied("no allow matches"));
+    }
+    let mut with = many;
+    with.push("Staff".to_owned());
+    assert_eq!(decide(&policy, &Person { groups: with, ..ann() }), Decision::Allow);
+}
+
+#[test]
+fn long_lists_are_sets() {
+    let names: Vec<String> = (0..1000).map(|n| format!("P{n}@Example.com")).collect();
+    let rule = settings::Rule { email: names, ..Default::default() };
+    let person = Person { email: Some("p999@example.com"), ..ann() };
+    assert_eq!(decide(&allow(vec![rule.clone()]), &person), Decision::Allow);
+    assert_eq!(decide(&allow(vec![rule]), &ann()), denied("no allow matches"));
+}
+
+#[test]
+fn l_25_an_address_that_is_too_long_matches_no_allow_but_every_deny() {
+    let long = format!("{}@example.com", "a".repeat(400)).leak();
+    let person = Person { email: Some(long), ..ann() };
+    assert_eq!(decide(&allow(vec![domain(&["example.com"])]), &person), denied("no allow matches"));
+    let policy = settings::Policy { allow: vec![group(&["Staff"])], deny: vec![domain(&["example.com"])] };
+    assert_eq!(decide(&policy, &person), denied("deny[1]"));
+}
