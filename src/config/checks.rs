@@ -5,20 +5,21 @@ use super::key::Key;
 use super::read::Reader;
 use super::server;
 use super::session::is_within;
-use super::settings::{Access, HostMatch, Route, Session};
+use super::settings::{Access, HostMatch, PathMatch, Route, Session};
 
 pub(super) fn routes(reader: &Reader, routes: &[Route], session: &Session) {
     for (n, route) in routes.iter().enumerate() {
-        for (earlier, other) in routes.iter().enumerate().take(n) {
-            if route.name == other.name && !is_same_place(route, other) {
-                let message = format!("\"{}\" is also the name of route {}", route.name, earlier + 1);
-                report(reader, n, route, "name", message, "Give each route a name of its own.");
-            }
+        for (earlier, other) in
+            routes.iter().enumerate().take(n).filter(|(_, other)| has_path(route) && has_path(other))
+        {
             if is_same_place(route, other) {
                 let message =
                     format!("answers the same host, path and method as route {} ({})", earlier + 1, other.name);
                 let hint = "Remove one, or make them differ in host, path or methods: order never decides.";
                 report(reader, n, route, "path", message, hint);
+            } else if route.name == other.name {
+                let message = format!("\"{}\" is also the name of route {}", route.name, earlier + 1);
+                report(reader, n, route, "name", message, "Give each route a name of its own.");
             }
         }
         within_cookie_domain(reader, n, route, session);
@@ -43,6 +44,11 @@ pub(super) fn plain_http(reader: &Reader, read: &server::Read, routes: &[Route])
         format!("\"{origin}\" is plain http, and routes sign people in"),
         "Write https:// (TLS here or in front); or, in a network that you trust, insecure = true in [server].",
     );
+}
+
+/// Not the stand-in for one that was reported.
+fn has_path(route: &Route) -> bool {
+    route.path != PathMatch::Exact(String::new())
 }
 
 /// The same host and path, and a method that both answer.

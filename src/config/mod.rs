@@ -21,9 +21,6 @@ pub mod settings;
 mod upstream;
 mod values;
 
-#[cfg(test)]
-mod tests;
-
 use std::path::PathBuf;
 
 pub use flags::Flags;

@@ -143,7 +143,9 @@ impl<'r> Table<'r> {
         let wanted = format!("Write a whole number from {} to {}, without quotes.", range.start(), range.end());
         let number = match (&entry.value, entry.variable()) {
             (_, Some("")) => return default,
-            (Value::Num(_, n), _) => n.to_u128().and_then(|n| u64::try_from(n).ok()),
+            (Value::Num(_, n), _) => {
+                n.to_u128().and_then(|n| n.try_into().ok()).or_else(|| n.to_i128().and_then(|n| n.try_into().ok()))
+            }
             (_, Some(text)) => text.trim().parse().ok(),
             _ => {
                 entry.wrong_type("a whole number", &wanted);
@@ -173,10 +175,12 @@ impl<'r> Table<'r> {
         })
     }
 
-    /// A list of strings, or one string alone. What `parse` refuses is reported and left out.
+    /// A list of strings, or one string alone. None: not written, or a member was reported.
     pub(super) fn list<T>(&self, name: &'static str, parse: impl Fn(&str) -> Result<T, Reason>) -> Option<Vec<T>> {
         let items = self.entry(name)?.items("a string or a list of strings", &|v| matches!(v, Value::String(..)))?;
-        Some(items.into_iter().filter_map(|item| item.parse_nonempty(&parse)).collect())
+        // All are tried before the first that failed counts.
+        let parsed: Vec<Option<T>> = items.iter().map(|item| item.parse_nonempty(&parse)).collect();
+        parsed.into_iter().collect()
     }
 
     /// A table under `name`; None when it is not written.

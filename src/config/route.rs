@@ -108,7 +108,8 @@ fn path(table: &Table<'_>, own: &str) -> PathMatch {
     if table.lacks("path") {
         table.missing("path", "Write \"/\" for the whole site, \"/app\" for a part, \"=/healthz\" for one path.");
     }
-    path.unwrap_or_else(|| PathMatch::Prefix("/".to_owned()))
+    // The stand-in is equal to no path, which keeps `checks` from reporting what follows from this.
+    path.unwrap_or_else(|| PathMatch::Exact(String::new()))
 }
 
 /// Whether `path` is `prefix` or below it, by whole segments.
@@ -245,7 +246,7 @@ fn strip_prefix(table: &Table<'_>, route: &PathMatch) -> Option<String> {
     let (PathMatch::Exact(path) | PathMatch::Prefix(path)) = route;
     table.parse("strip_prefix", |text| {
         let prefix = values::prefix_below_root(text)?;
-        if !is_below(path, &prefix) {
+        if !path.is_empty() && !is_below(path, &prefix) {
             return Err(Reason::new(
                 format!("does not begin this route's path {path}"),
                 "Write the path of the route, or a part that it begins with.",

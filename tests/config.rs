@@ -1,0 +1,643 @@
+//! Configuration as an operator meets it: files, variables and flags in; settings, or every problem at once, out.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use doorward::config::settings::{
+    Access, ClientAuth, HostMatch, IdentityValue, Listen, Par, PathMatch, SameSite, Settings, Store, Target,
+};
+use doorward::config::{Flags, Problem, Problems, Sources, find_file, known_keys, load};
+use tempfile::TempDir;
+
+const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+
+/// The least that loads; tests add to it.
+const LEAST: &str = r#"
+[server]
+public_url = "https://app.example.com"
+[provider.main]
+issuer = "https://id.example.com"
+client_id = "doorward"
+client_secret = "s3cret-of-the-client"
+[session]
+keys = ["AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"]
+[[route]]
+path = "/"
+upstream = "http://127.0.0.1:3000"
+access = "authenticated"
+"#;
+
+struct Case {
+    directory: TempDir,
+    sources: Sources,
+}
+
+impl Case {
+    fn of(text: &str) -> Self {
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("doorward.toml");
+        std::fs::write(&file, text).unwrap();
+        Self { directory, sources: Sources { file: Some(file), ..Sources::default() } }
+    }
+
+    fn env(mut self, name: &str, value: &str) -> Self {
+        self.sources.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn settings(&self) -> Settings {
+        load(&self.sources).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    fn problems(&self) -> Problems {
+        load(&self.sources).expect_err("problems")
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+/// The one problem of `text`.
+fn only_problem(text: &str) -> Problem {
+    let problems = Case::of(text).problems();
+    assert_eq!(problems.count(), 1, "{problems}");
+    problems.iter().next().unwrap().clone()
+}
+
+/// `LEAST` with one line of a section replaced or added.
+fn with(section: &str, line: &str) -> String {
+    let key = line.split('=').next().unwrap_or_default().trim();
+    let header = format!("{section}\n");
+    let (before, after) = LEAST.split_once(&header).map_or((LEAST, None), |(b, a)| (b, Some(a)));
+    let Some(after) = after else { return format!("{before}\n{section}\n{line}\n") };
+    let mut inside = true;
+    let kept: Vec<&str> = after
+        .lines()
+        .filter(|l| {
+            inside &= !l.starts_with('[');
+            !(inside && l.split('=').next().unwrap_or_default().trim() == key)
+        })
+        .collect();
+    format!("{before}{header}{line}\n{}\n", kept.join("\n"))
+}
+
+fn flags() -> Flags {
+    Flags {
+        issuer: Some("https://id.example.com".to_owned()),
+        client_id: Some("doorward".to_owned()),
+        upstream: Some("http://127.0.0.1:3000".to_owned()),
+        ..Flags::default()
+    }
+}
+
+#[test]
+fn the_least_configuration_has_the_documented_defaults() {
+    let settings = Case::of(LEAST).settings();
+    assert_eq!(settings.server.listen, [Listen::Tcp("0.0.0.0:4180".parse().unwrap())]);
+    assert_eq!(settings.server.prefix, "/oauth2");
+    assert_eq!(settings.server.limits.header_bytes, 65_536);
+    assert_eq!(settings.admin.unwrap().listen, "127.0.0.1:9180".parse().unwrap());
+    assert_eq!(settings.session.cookie, "__Host-doorward");
+    assert_eq!(settings.session.lifetime, Duration::from_secs(86_400));
+    assert_eq!((settings.session.same_site, settings.session.store), (SameSite::Lax, Store::Cookie));
+    let provider = &settings.providers[0];
+    assert_eq!((provider.name.as_str(), provider.client_auth, provider.par), ("main", ClientAuth::Auto, Par::Auto));
+    assert_eq!(provider.scopes, ["openid", "profile", "email"]);
+    let route = &settings.routes[0];
+    assert_eq!((route.name.as_str(), &route.host), ("/", &HostMatch::Any));
+    assert_eq!(route.path, PathMatch::Prefix("/".to_owned()));
+    assert_eq!(route.provider, Some(0));
+    assert_eq!(route.identity.len(), 4);
+    assert_eq!(route.upstream.options.idle_timeout, Duration::from_secs(4));
+    assert!(route.upstream.options.pass_host);
+    assert!(settings.warnings.is_empty());
+}
+
+fn example() -> Case {
+    let case = Case::of(include_str!("../config.example.toml"));
+    case.env("OIDC_CLIENT_SECRET", "from-the-environment").env("DOOR_SESSION_KEY", KEY)
+}
+
+#[test]
+fn the_example_loads_as_it_is() {
+    let settings = example().settings();
+    assert_eq!(settings.routes.len(), 2);
+    assert_eq!(settings.routes[1].upstream.target, Target::Status(204));
+    assert_eq!(settings.custom_claims.len(), 1);
+    assert_eq!(settings.identity_names(), ["x-team"]);
+    assert_eq!(settings.providers[0].client_secret.as_ref().unwrap().expose(), "from-the-environment");
+    assert!(settings.warnings.is_empty(), "{:?}", settings.warnings);
+}
+
+/// Sections of the example by header, comment signs removed.
+fn sections() -> Vec<(String, String)> {
+    let mut sections = vec![(String::new(), String::new())];
+    for line in include_str!("../config.example.toml").lines() {
+        let line = line.trim_start_matches("# ").trim();
+        let header = line.strip_suffix(']').and_then(|l| l.strip_prefix('['));
+        match header.filter(|h| !h.is_empty() && !h.contains(['"', ' ', '='])) {
+            Some(header) => {
+                let header = header.trim_matches(['[', ']']);
+                let header = header.replace("provider.main", "provider.NAME").replace("policy.staff", "policy.NAME");
+                sections.push((header, String::new()));
+            }
+            None => {
+                let text = &mut sections.last_mut().unwrap().1;
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    }
+    sections
+}
+
+/// `key =` at the beginning of a line or inside an inline table.
+fn is_written(text: &str, key: &str) -> bool {
+    text.match_indices(key).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let after = text[at + key.len()..].trim_start_matches(' ');
+        matches!(before, None | Some('\n' | ' ' | '{')) && after.starts_with('=')
+    })
+}
+
+#[test]
+fn the_example_misses_no_key() {
+    let sections = sections();
+    let keys = known_keys();
+    assert!(keys.len() > 80, "{}", keys.len());
+    let missing: Vec<&String> = keys
+        .iter()
+        .filter(|key| {
+            // The rules of a route are those of a policy.
+            let key = &key.replace("route.allow.", "policy.NAME.allow.").replace("route.deny.", "policy.NAME.deny.");
+            let steps: Vec<&str> = key.split('.').collect();
+            let is_header = sections.iter().any(|(header, _)| header == key || header.starts_with(&format!("{key}.")));
+            let is_key = (1..steps.len()).any(|n| {
+                let header = steps[..n].join(".");
+                sections.iter().any(|(h, text)| *h == header && steps[n..].iter().all(|key| is_written(text, key)))
+            });
+            !is_header && !is_key
+        })
+        .collect();
+    assert!(missing.is_empty(), "not in config.example.toml: {missing:?}");
+}
+
+/// Each default that the example shows is the default: with every comment sign before a default removed, nothing moves.
+#[test]
+fn the_example_names_the_defaults() {
+    let text = include_str!("../config.example.toml");
+    let shown: Vec<&str> = text
+        .lines()
+        .filter_map(|l| l.strip_prefix("# "))
+        .filter(|l| {
+            ["header_timeout", "idle_timeout = \"75s\"", "header_bytes", "connections", "logins_per_minute"]
+                .iter()
+                .any(|key| l.starts_with(key))
+        })
+        .collect();
+    assert_eq!(shown.len(), 5);
+    let written = Case::of(&format!("{LEAST}\n[server.limits]\n{}\n", shown.join("\n"))).settings();
+    let absent = Case::of(LEAST).settings();
+    assert_eq!(format!("{:?}", written.server.limits), format!("{:?}", absent.server.limits));
+}
+
+#[test]
+fn gx_08_every_problem_comes_at_once() {
+    let problems = Case::of(
+        r#"
+        [server]
+        public_url = "app.example.com"
+        prefx = "/x"
+        workers = "many"
+        [server.limits]
+        header_bytes = "1KiB"
+        [provider.main]
+        issuer = "https://id.example.com?x=1"
+        scopes = ["profile"]
+        client_auth = "basic"
+        [session]
+        keys = ["short"]
+        lifetime = "24x"
+        [[route]]
+        name = "one"
+        path = "/a/../b"
+        upstream = "ftp://x"
+        [[route]]
+        path = "/"
+        access = "policy"
+        upstream = "status:100"
+        allow = []
+        [telemtry]
+        log = "info"
+        "#,
+    )
+    .problems();
+    let keys: Vec<&str> = problems.iter().map(|p| p.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        [
+            "server.public_url",
+            "server.workers",
+            "server.limits.header_bytes",
+            "server.prefx",
+            "provider.main.issuer",
+            "provider.main.client_id",
+            "provider.main.client_auth",
+            "provider.main.scopes",
+            "session.keys[1]",
+            "session.lifetime",
+            "route[1].path",
+            "route[1].access",
+            "route[1].upstream",
+            "route[2].allow",
+            "route[2].upstream",
+            "telemtry",
+        ],
+        "{problems}"
+    );
+    for problem in &problems {
+        assert!(problem.source.starts_with("file /"), "{problem}");
+        assert!(problem.line.is_some(), "{problem}");
+        assert!(problem.hint.ends_with('.') || problem.hint.ends_with('?'), "{problem}");
+    }
+    let text = problems.to_string();
+    assert_eq!(text.split("\n\n").count(), 16);
+    assert!(text.contains("route[1].path (one): \"/a/../b\" contains a dot segment"), "{text}");
+}
+
+#[test]
+fn gx_08_unknown_keys_suggest_the_nearest_and_say_where() {
+    let problem = only_problem(&with("[session]", "lifetme = \"8h\""));
+    assert_eq!((problem.key.as_str(), problem.hint.as_str()), ("session.lifetme", "Did you mean `lifetime`?"));
+    assert!(problem.source.ends_with("doorward.toml"), "{problem}");
+    assert_eq!(problem.line, Some(9));
+
+    let problem = only_problem(&with("[telemetry]", "colour = true"));
+    assert_eq!(problem.hint, "The keys here are access_log, format, log.");
+
+    let problems = Case::of(LEAST).env("DOORWARD_SESSION__LIFETME", "8h").problems();
+    let problem = problems.iter().next().unwrap();
+    assert_eq!((problem.source.as_str(), problem.line), ("environment DOORWARD_SESSION__LIFETME", None));
+    let problems = Case::of(LEAST).env("DOORWARD_LOG", "info").problems();
+    assert_eq!(problems.iter().next().unwrap().key, "log");
+}
+
+#[test]
+fn gx_08_duplicate_keys_and_bad_syntax_name_the_line() {
+    let problem = only_problem("[server]\nlisten = \"a\"\nlisten = \"b\"\n");
+    assert_eq!(problem.line, Some(3), "{problem}");
+    let problem = only_problem("[provider.main]\nclient_secret = hunter2\n");
+    assert_eq!(problem.line, Some(2), "{problem}");
+}
+
+#[test]
+fn gx_08_wrong_types_are_named() {
+    for (section, line, message) in [
+        ("[session]", "lifetime = 8", "is a number, where a string belongs"),
+        ("[server]", "workers = true", "is true or false, where a whole number belongs"),
+        ("[telemetry]", "access_log = \"yes\"", "is a string, where true or false belongs"),
+        ("[server]", "listen = 4180", "is a number, where a string or a list of strings belongs"),
+        ("[provider.main]", "claims = \"sub\"", "is a string, where a table belongs"),
+        ("[provider.main]", "client_secret = 5", "is a number, where a secret belongs"),
+        ("[server.limits]", "connections = 0", "is out of range"),
+    ] {
+        assert_eq!(only_problem(&with(section, line)).message, message, "{line}");
+    }
+}
+
+#[test]
+fn keys_of_other_versions_say_so() {
+    for (section, line) in [
+        ("[session]", "store = \"redis\""),
+        ("[session.redis]", "url = \"redis://h\""),
+        ("[provider.main]", "client_auth = \"private_key_jwt\""),
+        ("[provider.main]", "kind = \"oauth2\""),
+        ("[provider.main]", "dpop = false"),
+        ("[server]", "proxy_protocol = false"),
+        ("[server]", "listen = \"fd:3\""),
+        ("[forward_auth]", "success_status = 202"),
+        ("[issuer.ci]", "audience = [\"a\"]"),
+        ("[[route]]", "mode = \"observe\""),
+        ("[[route]]", "upstream = [\"http://a\", \"http://b\"]"),
+        ("[[route]]", "upstream = \"h2c://a\""),
+        ("[[route]]", "identity = [\"assertion\"]"),
+        ("[policy.p]", "allow = [{ user = \"a\", \"claim.team\" = \"x\" }]"),
+        ("[policy.p]", "allow = [{ user = \"a\", network = \"10.0.0.0/8\" }]"),
+    ] {
+        let message = only_problem(&with(section, line)).message;
+        assert!(message.contains("not available in this version"), "{line}: {message}");
+    }
+}
+
+#[test]
+fn gx_09_insecure_values_are_refused() {
+    for (section, line, key) in [
+        ("[provider.main]", "issuer = \"http://id.example.com\"", "provider.main.issuer"),
+        ("[server]", "public_url = \"http://app.example.com\"", "server.public_url"),
+        ("[provider.main]", "id_token_algs = [\"none\"]", "provider.main.id_token_algs[1]"),
+        ("[provider.main]", "id_token_algs = [\"HS256\"]", "provider.main.id_token_algs[1]"),
+        ("[provider.main]", "clock_skew = \"6m\"", "provider.main.clock_skew"),
+        ("[provider.main]", "extra_params = { state = \"x\" }", "provider.main.extra_params.state"),
+        ("[session]", "keys = [\"0123456789abcdef0123456789abcde\"]", "session.keys[1]"),
+        ("[session]", "keys = [\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"]", "session.keys[1]"),
+        ("[session]", "keys = []", "session.keys"),
+        ("[session]", "lifetime = \"401d\"", "session.lifetime"),
+        ("[session]", "lifetime = \"0s\"", "session.lifetime"),
+        ("[session]", "same_site = \"none\"", "session.same_site"),
+        ("[session]", "cookie = \"a.b\"", "session.cookie"),
+        ("[session]", "cookie_domain = \"ample.com\"", "session.cookie_domain"),
+        ("[[route]]", "origins = [\"*\"]", "route[1].origins[1]"),
+        ("[[route]]", "identity = [{ header = \"X_Forwarded-For\", claim = \"a\" }]", "route[1].identity[1].header"),
+        ("[[route]]", "identity = [{ header = \"Authorization\", claim = \"a\" }]", "route[1].identity[1].header"),
+        ("[admin]", "listen = \"0.0.0.0:4180\"", "admin.listen"),
+    ] {
+        assert_eq!(only_problem(&with(section, line)).key, key, "{line}");
+    }
+}
+
+#[test]
+fn gx_09_what_insecure_allows_is_a_warning() {
+    let text = with("[provider.main]", "issuer = \"http://id.example.com\"\ninsecure = true");
+    assert_eq!(Case::of(&text).settings().warnings.len(), 1);
+    let text = with("[server]", "public_url = \"http://app.example.com\"\ninsecure = true");
+    let settings = Case::of(&text).settings();
+    assert_eq!(settings.warnings.len(), 1);
+    assert_eq!(settings.session.cookie, "doorward");
+    let settings = Case::of(&with("[server]", "trusted_proxies = [\"0.0.0.0/0\"]")).settings();
+    assert_eq!(settings.warnings.len(), 1);
+    for host in ["localhost:4180", "127.0.0.1:4180", "[::1]:4180", "a.localhost"] {
+        let text = with("[server]", &format!("public_url = \"http://{host}\""));
+        assert!(Case::of(&text).settings().warnings.is_empty(), "{host}");
+    }
+}
+
+#[test]
+fn rules_of_routes() {
+    let route = |lines: &str| {
+        format!("{LEAST}\n[[route]]\nname = \"second\"\n{lines}\n[policy.p]\nallow = [{{ user = \"a\" }}]\n")
+    };
+    for (lines, key) in [
+        ("path = \"/x\"\nupstream = \"status:204\"", "route[2].access"),
+        ("path = \"/x\"\naccess = \"public\"", "route[2].upstream"),
+        ("upstream = \"status:204\"\naccess = \"public\"", "route[2].path"),
+        ("path = \"/\"\nupstream = \"status:204\"\naccess = \"public\"", "route[2].path"),
+        ("path = \"/oauth2/x\"\nupstream = \"status:204\"\naccess = \"public\"", "route[2].path"),
+        ("path = \"/x\"\nupstream = \"status:204\"\naccess = \"public\"\nidentity = []", "route[2].identity"),
+        ("path = \"/x\"\nupstream = \"status:204\"\naccess = \"public\"\npolicy = \"p\"", "route[2].policy"),
+        ("path = \"/x\"\nupstream = \"status:204\"\naccess = \"public\"\nallow = [{ user = \"a\" }]", "route[2].allow"),
+        ("path = \"/x\"\nupstream = \"status:204\"\naccess = \"policy\"", "route[2].allow"),
+        ("path = \"/x\"\nupstream = \"status:204\"\naccess = \"policy\"\npolicy = \"q\"", "route[2].policy"),
+        ("path = \"/x\"\nupstream = \"status:204\"\naccess = \"policy\"\nallow = [{}]", "route[2].allow[1]"),
+        (
+            "path = \"/x\"\nupstream = \"status:204\"\naccess = \"policy\"\nallow = [{ user = [] }]",
+            "route[2].allow[1].user",
+        ),
+        (
+            "path = \"/x\"\nupstream = \"status:204\"\naccess = \"policy\"\nallow = [{ usr = \"a\" }]",
+            "route[2].allow[1].usr",
+        ),
+        (
+            "path = \"/x\"\nupstream = \"status:204\"\naccess = \"policy\"\ndeny = [{ email = \"a@b@c\" }]",
+            "route[2].deny[1].email[1]",
+        ),
+        (
+            "path = \"/x\"\nupstream = \"status:204\"\naccess = \"policy\"\nallow = [{ email_domain = \"*.b\" }]",
+            "route[2].allow[1].email_domain[1]",
+        ),
+        (
+            "path = \"/x\"\nupstream = \"status:204\"\naccess = \"policy\"\npolicy = \"p\"\nallow = [{ user = \"a\" }]",
+            "route[2].policy",
+        ),
+        ("path = \"/x\"\nupstream = \"status:204\"\naccess = \"authenticated\"\nprovider = \"q\"", "route[2].provider"),
+        ("path = \"/x\"\nhost = \"a.*.b\"\nupstream = \"status:204\"\naccess = \"public\"", "route[2].host"),
+        ("path = \"/x\"\nhost = \"a:80\"\nupstream = \"status:204\"\naccess = \"public\"", "route[2].host"),
+        ("path = \"/x\"\nmethods = [\"get\"]\nupstream = \"status:204\"\naccess = \"public\"", "route[2].methods[1]"),
+        (
+            "path = \"/x\"\nstrip_prefix = \"/y\"\nupstream = \"status:204\"\naccess = \"public\"",
+            "route[2].strip_prefix",
+        ),
+    ] {
+        let problem = only_problem(&route(lines));
+        assert_eq!((problem.key.as_str(), problem.name.as_deref()), (key, Some("second")), "{lines}: {problem}");
+    }
+    let same = only_problem(&route("path = \"/\"\nupstream = \"status:204\"\naccess = \"public\""));
+    assert!(same.message.contains("as route 1 (/)"), "{same}");
+    let by_method = route("path = \"/\"\nmethods = [\"GET\"]\nupstream = \"status:204\"\naccess = \"public\"");
+    assert_eq!(Case::of(&by_method).settings().routes.len(), 2);
+}
+
+#[test]
+fn a_route_in_full() {
+    let text = format!(
+        r#"{LEAST}
+        [[route]]
+        host = "*.Example.com."
+        path = "/app/"
+        methods = ["GET", "POST"]
+        upstream = "https://app.internal/base"
+        access = "policy"
+        deny = [{{ email = "Leaver@Example.com", group = ["A", "b"] }}]
+        unauthenticated = "401"
+        identity = ["remote", {{ header = "X-Team", claim = "a.b", separator = ";" }}]
+        require = {{ acr = "mfa", max_age = "15m" }}
+        origins = ["https://other.example.com"]
+        strip_prefix = "/app"
+        upstream_options = {{ pass_host = false, connect_timeout = "1s" }}
+        machine = {{ issuers = ["main"], audience = ["api"] }}
+        "#
+    );
+    let settings = Case::of(&text).settings();
+    let route = &settings.routes[1];
+    assert_eq!(route.name, "*.example.com/app GET,POST");
+    assert_eq!(route.host, HostMatch::Wildcard("example.com".to_owned()));
+    assert_eq!(route.path, PathMatch::Prefix("/app".to_owned()));
+    let Access::Policy(policy) = &route.access else { panic!("{:?}", route.access) };
+    assert!(policy.allow.is_empty());
+    assert_eq!((policy.deny[0].email[0].as_str(), policy.deny[0].group.len()), ("leaver@example.com", 2));
+    assert_eq!(route.identity.last().map(|h| (h.name.as_str(), &h.value)), Some(("x-team", &IdentityValue::Custom(0))));
+    assert_eq!(settings.custom_claims[0].separator, ";");
+    assert_eq!(route.require.max_age, Some(Duration::from_secs(900)));
+    assert_eq!(route.strip_prefix.as_deref(), Some("/app"));
+    assert!(route.machine && !route.upstream.options.pass_host);
+}
+
+#[test]
+fn several_providers_must_be_named() {
+    let second = "[provider.second]\nissuer = \"https://two.example.com\"\nclient_id = \"d\"\n";
+    assert_eq!(only_problem(&format!("{LEAST}{second}")).key, "route[1].provider");
+    let text = format!("{}{second}", with("[[route]]", "provider = \"second\""));
+    assert_eq!(Case::of(&text).settings().routes[0].provider, Some(1));
+}
+
+#[test]
+fn later_layers_win() {
+    let mut case = Case::of(&with("[session]", "lifetime = \"10h\""))
+        .env("DOORWARD_SESSION__LIFETIME", "8h")
+        .env("DOORWARD_SERVER__WORKERS", "3")
+        .env("DOORWARD_TELEMETRY__ACCESS_LOG", "false")
+        .env("DOORWARD_SERVER__TRUSTED_PROXIES", "10.0.0.0/8, fd00::/8")
+        .env("DOORWARD_PROVIDER__MAIN__CLIENT_ID", "0123")
+        .env("DOORWARD_PROVIDER__MAIN__SCOPES", "[\"openid\", \"groups\"]")
+        .env("DOORWARD_CONFIG", "/elsewhere")
+        .env("DOORWARD_", "x")
+        .env("DOORWARD_SERVICE_HOST", "10.0.0.1")
+        .env("DOORWARD_PORT", "tcp://10.0.0.1:4180")
+        .env("DOORWARD_PORT_4180_TCP_ADDR", "10.0.0.1");
+    case.sources.flags.issuer = Some("https://flag.example.com".to_owned());
+    case.sources.flags.upstream = Some("unix:/run/app.sock".to_owned());
+    let settings = case.settings();
+    assert_eq!(settings.session.lifetime, Duration::from_secs(8 * 3600));
+    assert_eq!(settings.server.workers, 3);
+    assert!(!settings.telemetry.access_log);
+    assert_eq!(settings.server.trusted_proxies.len(), 2);
+    assert_eq!(settings.providers[0].client_id, "0123");
+    assert_eq!(settings.providers[0].scopes, ["openid", "groups"]);
+    assert_eq!(settings.providers[0].issuer, "https://flag.example.com");
+    assert_eq!(settings.routes[0].upstream.target, Target::Unix("/run/app.sock".into()));
+}
+
+#[test]
+fn problems_name_the_layer() {
+    let mut case = Case::of(LEAST).env("DOORWARD_SESSION__LIFETIME", "soon");
+    case.sources.flags.issuer = Some("id.example.com".to_owned());
+    let problems = case.problems();
+    let sources: Vec<&str> = problems.iter().map(|p| p.source.as_str()).collect();
+    assert_eq!(sources, ["flag --issuer", "environment DOORWARD_SESSION__LIFETIME"]);
+
+    let text = format!("{LEAST}[[route]]\npath = \"/b\"\nupstream = \"status:204\"\naccess = \"public\"\n");
+    let mut case = Case::of(&text);
+    case.sources.flags.upstream = Some("http://h".to_owned());
+    assert_eq!(case.problems().iter().next().unwrap().key, "--upstream");
+}
+
+#[test]
+fn secrets_come_from_files_and_variables() {
+    let case = Case::of("");
+    let secret = case.path().join("secret");
+    let write = |value: &str| {
+        let line = format!("client_secret = {value}");
+        std::fs::write(case.sources.file.as_ref().unwrap(), with("[provider.main]", &line)).unwrap();
+    };
+    let read = |case: &Case| case.settings().providers[0].client_secret.clone().unwrap();
+
+    std::fs::write(&secret, "  from file \n").unwrap();
+    write(&format!("{{ file = {:?} }}", secret.display().to_string()));
+    assert_eq!(read(&case).expose(), "  from file ");
+    std::fs::write(&secret, "\n").unwrap();
+    assert!(case.problems().to_string().contains("is empty"));
+    std::fs::remove_file(&secret).unwrap();
+    assert_eq!(case.problems().iter().next().unwrap().key, "provider.main.client_secret.file");
+
+    write("{ env = \"THE_SECRET\" }");
+    assert!(case.problems().to_string().contains("THE_SECRET is not set"));
+    let case = case.env("THE_SECRET", "from env");
+    assert_eq!(read(&case).expose(), "from env");
+    let write = |value: &str| {
+        let line = format!("client_secret = {value}");
+        std::fs::write(case.sources.file.as_ref().unwrap(), with("[provider.main]", &line)).unwrap();
+    };
+    write("{ env = \"THE_SECRET\", file = \"/x\" }");
+    assert!(case.problems().to_string().contains("either a file or a variable"));
+    write("\"\"");
+    assert!(case.problems().to_string().contains("is empty"));
+}
+
+#[test]
+fn zx_06_no_message_and_no_debug_holds_a_secret() {
+    const SECRET: &str = "hunter2-hunter2";
+    for text in [
+        format!("{LEAST}\nclient_secert = \"{SECRET}\"\n"),
+        with("[provider.main]", &format!("client_secert = \"{SECRET}\"")),
+        with("[provider.main]", &format!("client_secret = [\"{SECRET}\"]")),
+        with("[provider.main]", &format!("client_secret = {SECRET}")),
+        with("[provider.main]", &format!("client_secret = \"{SECRET}")),
+        with("[provider.main]", &format!("client_secret = {{ env = \"{SECRET}\" }}")),
+        with("[provider.main]", &format!("client_secret = {{ file = \"{SECRET}\" }}")),
+        with("[provider.main]", &format!("client_secret = {{ value = \"{SECRET}\" }}")),
+        with("[session]", &format!("keys = [\"{SECRET}\"]")),
+        with("[[route]]", &format!("upstream = \"http://u:{SECRET}@h/\"")),
+    ] {
+        let problems = Case::of(&text).problems();
+        assert!(!problems.to_string().contains("hunter2"), "{problems}");
+        assert!(!format!("{problems:?}").contains("hunter2"), "{problems}");
+    }
+    let case = Case::of(LEAST).env("DOORWARD_PROVIDER__MAIN__CLIENT_SECERT", SECRET);
+    assert!(!case.problems().to_string().contains("hunter2"));
+
+    let settings = format!("{:#?}", Case::of(LEAST).settings());
+    assert!(!settings.contains("s3cret") && !settings.contains("AAECAw"), "{settings}");
+}
+
+#[test]
+fn without_a_file_flags_are_enough() {
+    let state = TempDir::new().unwrap();
+    let directory = state.path().join("doorward");
+    let mut sources = Sources { flags: flags(), ..Sources::default() };
+    sources.env.push(("XDG_STATE_HOME".to_owned(), state.path().display().to_string()));
+    let settings = load(&sources).unwrap_or_else(|p| panic!("{p}"));
+    assert_eq!(settings.server.public_url.as_str(), "http://127.0.0.1:4180");
+    assert_eq!(settings.server.listen, [Listen::Tcp("127.0.0.1:4180".parse().unwrap())]);
+    assert!(settings.admin.is_none());
+    assert_eq!(settings.session.cookie, "doorward");
+    assert!(matches!(settings.routes[0].access, Access::Authenticated));
+
+    let file = directory.join("session-key");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(std::fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
+    let names: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, ["session-key"]);
+    let again = load(&sources).unwrap_or_else(|p| panic!("{p}"));
+    assert_eq!(settings.session.keys, again.session.keys);
+
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(load(&sources).unwrap_or_else(|p| panic!("{p}")).warnings.len(), 1);
+    sources.flags.listen = Some("127.0.0.1:8080".to_owned());
+    assert_eq!(load(&sources).unwrap().server.public_url.as_str(), "http://127.0.0.1:8080");
+    std::fs::write(&file, "short\n").unwrap();
+    assert_eq!(load(&sources).expect_err("short").iter().next().unwrap().key, "session.keys");
+}
+
+#[test]
+fn without_a_file_what_is_missing_names_its_flag_and_no_key_is_made() {
+    let state = TempDir::new().unwrap();
+    let mut sources = Sources::default();
+    sources.env.push(("STATE_DIRECTORY".to_owned(), state.path().display().to_string()));
+    let problems = load(&sources).expect_err("nothing is given");
+    let text = problems.to_string();
+    for flag in ["--issuer", "--client-id", "--upstream"] {
+        assert!(text.contains(flag), "{text}");
+    }
+    assert_eq!(problems.count(), 3, "{text}");
+    assert_eq!(std::fs::read_dir(state.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn two_that_start_at_once_keep_one_key() {
+    let state = TempDir::new().unwrap();
+    let mut sources = Sources { flags: flags(), ..Sources::default() };
+    sources.env.push(("STATE_DIRECTORY".to_owned(), state.path().display().to_string()));
+    let keys: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| load(&sources).unwrap().session.keys)).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    assert!(keys.iter().all(|k| k == &keys[0]));
+}
+
+#[test]
+fn a_file_that_is_named_must_be_there() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("x.toml");
+    let nothing = |_: &str| None;
+    let variable = |name: &str| (name == "DOORWARD_CONFIG").then(|| file.display().to_string());
+    assert_eq!(
+        find_file(Some(file.clone()), &nothing).expect_err("none").iter().next().unwrap().source,
+        "flag --config"
+    );
+    assert!(find_file(None, &variable).is_err());
+    std::fs::write(&file, LEAST).unwrap();
+    assert_eq!(find_file(None, &variable), Ok(Some(file.clone())));
+    let sources = Sources { file: Some(PathBuf::from("/nowhere/x.toml")), ..Sources::default() };
+    assert!(load(&sources).expect_err("none").to_string().contains("cannot be read"));
+}
