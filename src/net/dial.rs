@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use url::{Host, Url};
@@ -86,12 +87,13 @@ impl Endpoint {
         }
     }
 
-    /// Each address but the last gets its share of the time, so that a black hole does not hide the address behind it.
+    /// Each address gets its share of the time that is left, so that a black hole does not hide the address behind it.
     async fn first_that_answers(&self, host: &str, port: u16) -> io::Result<TcpStream> {
+        let deadline = Instant::now() + self.connect_timeout;
         let addresses: Vec<_> = lookup_host((host, port)).await?.collect();
-        let share = self.connect_timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
         let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-        for address in addresses {
+        for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
+            let share = deadline.saturating_duration_since(Instant::now()) / u32::try_from(left).unwrap_or(u32::MAX);
             match tokio::time::timeout(share, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(error)) => failure = error,

@@ -234,7 +234,7 @@ async fn nobody_listens() {
 }
 
 #[tokio::test]
-async fn a_client_that_breaks_off_is_its_own_fault() {
+async fn a_client_that_breaks_off_leaves_no_connection_behind() {
     let (origin, mut peer) = warm().await;
     let mut client = origin.client();
     client.write_all(b"POST / HTTP/1.1\r\nhost: app\r\ncontent-length: 9\r\n\r\nhalf").await.unwrap();
