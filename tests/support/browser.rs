@@ -2,7 +2,7 @@
 //! requests sent as the bytes they are.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufReader, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
