@@ -93,9 +93,11 @@ impl Control {
         self.push(endpoint, fault, Some(times));
     }
 
-    /// No more faults, delays or automatic sign-in.
+    /// No more faults and delays.
     pub fn clear(&self) {
-        *self.0.dials() = Dials::default();
+        let mut dials = self.0.dials();
+        let auto_login = dials.auto_login.take();
+        *dials = Dials { auto_login, ..Dials::default() };
     }
 
     /// New signing keys; with `keep_old` the ones before stay published.
