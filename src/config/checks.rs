@@ -34,7 +34,8 @@ pub(super) fn plain_http(reader: &Reader, read: &server::Read, routes: &[Route])
     };
     if read.insecure {
         reader.warn(format!(
-            "server.public_url {origin} is plain http (server.insecure = true): whoever is on the way can take every session."
+            "server.public_url {origin} is plain http (server.insecure = true): \
+             whoever is on the way can take every session."
         ));
         return;
     }

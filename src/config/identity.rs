@@ -78,7 +78,8 @@ const FORBIDDEN: [&str; 24] = [
 /// None: not written. `claims` takes each custom claim once.
 pub(super) fn identity(route: &Table<'_>, claims: &mut Vec<CustomClaim>) -> Option<Vec<IdentityHeader>> {
     let alone = |v: &Value| matches!(v, Value::String(..) | Value::Dict(..));
-    let items = route.entry("identity")?.items("a list of presets and headers", &alone)?;
+    let items =
+        route.entry("identity").filter(|_| !route.lacks("identity"))?.items("a list of presets and headers", &alone)?;
     let mut headers: Vec<IdentityHeader> = Vec::new();
     for item in items {
         let (key, tag) = (item.key.clone(), item.value.tag());
@@ -100,7 +101,7 @@ fn one(item: Entry<'_>, claims: &mut Vec<CustomClaim>) -> Vec<IdentityHeader> {
     if matches!(item.value, Value::Dict(..)) {
         return item.table().and_then(|table| custom(table, claims)).into_iter().collect();
     }
-    let headers = item.parse(|text| {
+    let headers = item.parse_nonempty(&|text: &str| {
         if LATER.contains(&text) {
             return Err(Reason::later());
         }

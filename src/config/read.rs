@@ -175,9 +175,13 @@ impl<'r> Table<'r> {
         })
     }
 
-    /// A list of strings, or one string alone. None: not written, or a member was reported.
+    /// A list of strings, or one string alone. None: not written, empty text, or a member was
+    /// reported.
     pub(super) fn list<T>(&self, name: &'static str, parse: impl Fn(&str) -> Result<T, Reason>) -> Option<Vec<T>> {
-        let items = self.entry(name)?.items("a string or a list of strings", &|v| matches!(v, Value::String(..)))?;
+        let items = self
+            .entry(name)
+            .filter(|_| !self.lacks(name))?
+            .items("a string or a list of strings", &|v| matches!(v, Value::String(..)))?;
         // All are tried before the first that failed counts.
         let parsed: Vec<Option<T>> = items.iter().map(|item| item.parse_nonempty(&parse)).collect();
         parsed.into_iter().collect()
@@ -309,7 +313,8 @@ impl<'r> Entry<'r> {
         Some(values.into_iter().enumerate().map(entry).collect())
     }
 
-    fn parse_nonempty<T>(&self, parse: &impl Fn(&str) -> Result<T, Reason>) -> Option<T> {
+    /// For members of a list, where an empty string says nothing.
+    pub(super) fn parse_nonempty<T>(&self, parse: &impl Fn(&str) -> Result<T, Reason>) -> Option<T> {
         let Some(text) = self.value.as_str() else {
             self.wrong_type("a string", "Write it in quotes.");
             return None;

@@ -151,7 +151,7 @@ fn access(table: &Table<'_>, word: Word, context: &Context<'_>) -> Access {
     let own = wanted.then(|| rules::policy(table, context.provider_names));
     match word {
         Word::Policy => {
-            if written && table.has("policy") {
+            if written && !table.lacks("policy") {
                 table.problem(
                     "policy",
                     "stands beside allow or deny",
@@ -207,7 +207,7 @@ fn provider(table: &Table<'_>, word: Word, context: &Context<'_>) -> Option<usiz
                 Reason::new("is the name of no provider", "Write the NAME of a [provider.NAME] section.")
             })
         });
-    if named.is_some() || table.has("provider") || matches!(word, Word::Public | Word::Deny) {
+    if named.is_some() || !table.lacks("provider") || matches!(word, Word::Public | Word::Deny) {
         return named;
     }
     match context.providers {

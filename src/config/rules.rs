@@ -14,7 +14,8 @@ pub(super) fn policy(table: &Table<'_>, providers: &[String]) -> Policy {
     if !table.has("allow") && !table.has("deny") {
         table.missing(
             "allow",
-            "Say who may pass: allow = [{ email_domain = \"example.com\" }]; for everybody: access = \"authenticated\".",
+            "Say who may pass: allow = [{ email_domain = \"example.com\" }]; for everybody: \
+             access = \"authenticated\".",
         );
     }
     policy

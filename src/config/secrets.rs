@@ -8,8 +8,9 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use figment::value::Value;
+use figment::value::{Tag, Value};
 
+use super::key::Key;
 use super::read::{Entry, Reader, Table};
 use crate::secret::Secret;
 
@@ -32,7 +33,7 @@ pub(super) fn secret(entry: Entry<'_>) -> Option<Secret> {
             None
         }
         Value::String(_, text) => Some(Secret::new(text.as_str())),
-        Value::Dict(..) => elsewhere(&entry.table()?),
+        Value::Dict(..) => elsewhere(entry.table()?),
         _ => {
             entry.wrong_type("a secret", "Write a string, { file = \"/path\" } or { env = \"NAME\" }.");
             None
@@ -63,82 +64,76 @@ pub(super) fn session_keys(table: &Table<'_>) -> Option<Vec<Secret>> {
 /// The session key kept in `state_dir`; made there, readable by its owner alone, when there is none.
 pub(super) fn kept_session_key(reader: &Reader, state_dir: &Path) -> Option<Secret> {
     let path = state_dir.join(KEY_FILE);
-    match read_or_make(state_dir, &path) {
+    let refused = match read_or_make(state_dir, &path) {
         Ok(text) => {
             let key = Secret::new(without_newline(&text));
-            if weakness(&key).is_none() {
-                if std::fs::metadata(&path).is_ok_and(|m| m.permissions().mode() & 0o077 != 0) {
-                    reader.warn(format!(
-                        "The session key {} can be read by other users of this machine: chmod 600 it.",
-                        path.display()
-                    ));
+            match weakness(&key) {
+                None => {
+                    warn_if_open(reader, &path);
+                    return Some(key);
                 }
-                return Some(key);
+                Some(weakness) => format!("the session key kept in {} {weakness}", path.display()),
             }
-            let message = format!("The session key kept in {} is too short", path.display());
-            reader.problem(
-                &reader.root().key.then("session").then("keys"),
-                figment::value::Tag::Default,
-                message,
-                KEY_HINT,
-            );
         }
-        Err(e) => {
-            let message = format!("no session key is written, and none can be kept in {}: {e}", path.display());
-            let hint = "Make the directory writable, or name another in server.state_dir (DOORWARD_SERVER__STATE_DIR).";
-            reader.problem(
-                &reader.root().key.then("session").then("keys"),
-                figment::value::Tag::Default,
-                message,
-                hint,
-            );
-        }
-    }
+        Err(e) => format!("no session key is written, and none can be kept in {}: {e}", path.display()),
+    };
+    reader.problem(
+        &Key::default().then("session").then("keys"),
+        Tag::Default,
+        refused,
+        "Remove what is there or make the directory writable, or name another with DOORWARD_SERVER__STATE_DIR.",
+    );
     None
 }
 
-fn elsewhere(table: &Table<'_>) -> Option<Secret> {
+fn warn_if_open(reader: &Reader, path: &Path) {
+    if std::fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o077 != 0) {
+        let path = path.display();
+        reader.warn(format!("The session key {path} can be read by other users of this machine: chmod 600 it."));
+    }
+}
+
+fn elsewhere(table: Table<'_>) -> Option<Secret> {
     let file = table.text("file");
     let env = table.text("env");
-    let (what, text) = match (&file, &env) {
-        (Some(path), None) => match std::fs::read_to_string(path) {
-            Ok(text) => ("the file", without_newline(&text).to_owned()),
-            Err(e) => {
-                let path = if path.starts_with('/') { path } else { "the file" };
-                table.problem("file", format!("{path} cannot be read: {e}"), "Check the path and its permissions.");
-                return None;
-            }
-        },
-        (None, Some(name)) => match table.reader().layers.env.iter().find(|(n, _)| n == name) {
-            Some((_, value)) => ("the variable", value.clone()),
-            None => {
-                // SECURITY: ZX-06: what does not look like a variable's name may be the secret itself.
-                let is_name = name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
-                let name = if is_name { name } else { "it names" };
-                table.problem("env", format!("the variable {name} is not set"), "Set it, or name another.");
-                return None;
-            }
-        },
+    let text = match (file, env) {
+        (Some(path), None) => in_file(&table, &path),
+        (None, Some(name)) => in_variable(&table, &name),
         _ => {
-            table.reader().problem(
-                &table.key,
-                table.tag(),
-                "must name either a file or a variable",
-                "Write { file = \"/path\" } or { env = \"NAME\" }.",
-            );
-            return None;
+            let hint = "Write { file = \"/path\" } or { env = \"NAME\" }.";
+            table.reader().problem(&table.key, table.tag(), "must name either a file or a variable", hint);
+            None
         }
     };
-    if text.is_empty() {
-        table.reader().problem(
-            &table.key,
-            table.tag(),
-            format!("is empty: {what} holds nothing"),
-            "Put the secret there.",
-        );
-        return None;
+    if text.as_ref().is_some_and(String::is_empty) {
+        let message = "is empty: there is nothing where it points to";
+        table.reader().problem(&table.key, table.tag(), message, "Put the secret there.");
     }
-    Some(Secret::new(text))
+    table.close(&[]);
+    text.filter(|text| !text.is_empty()).map(Secret::new)
+}
+
+fn in_file(table: &Table<'_>, path: &str) -> Option<String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Some(without_newline(&text).to_owned()),
+        Err(e) => {
+            // SECURITY: ZX-06: what does not look like a path may be the secret itself.
+            let path = if path.starts_with('/') { path } else { "the file" };
+            table.problem("file", format!("{path} cannot be read: {e}"), "Check the path and its permissions.");
+            None
+        }
+    }
+}
+
+fn in_variable(table: &Table<'_>, name: &str) -> Option<String> {
+    let value = table.reader().layers.env.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone());
+    if value.is_none() {
+        // SECURITY: ZX-06: likewise.
+        let is_name = name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+        let name = if is_name { name } else { "it names" };
+        table.problem("env", format!("the variable {name} is not set"), "Set it, or name another.");
+    }
+    value
 }
 
 /// A text file ends with a newline that is no part of the secret; any other space is.

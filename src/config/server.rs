@@ -120,7 +120,8 @@ fn public_url(table: &Table<'_>, listen: &[Listen]) -> Option<Origin> {
     if table.reader().layers.has_file() {
         table.missing(
             "public_url",
-            "Write what browsers type, such as public_url = \"https://app.example.com\": the provider sends them back there.",
+            "Write what browsers type, such as public_url = \"https://app.example.com\": \
+             the provider sends them back there.",
         );
         return None;
     }

@@ -41,7 +41,8 @@ pub(super) fn session(table: Table<'_>, public_url: Option<&Origin>) -> Session 
     if !table.has("keys") && table.reader().layers.has_file() {
         table.missing(
             "keys",
-            "Make one with `doorward key` and write keys = [{ file = \"/run/secrets/session-key\" }] or [{ env = \"NAME\" }].",
+            "Make one with `doorward key` and write keys = [{ file = \"/run/secrets/session-key\" }] \
+             or [{ env = \"NAME\" }].",
         );
     }
     table.close(&["redis"]);
