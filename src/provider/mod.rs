@@ -132,7 +132,8 @@ impl Provider {
     /// The metadata in use; where there is none yet, one attempt to get it, shared by all that wait.
     ///
     /// # Errors
-    /// What the attempt said; within a second after a failed one the same again, at once.
+    /// `ProviderUnavailable`, whatever is wrong with the metadata: without them there is no provider to talk to (D-02).
+    /// Within a second after a failed attempt the same again, at once.
     pub async fn metadata(self: &Arc<Self>) -> Result<Arc<Metadata>> {
         if let Some(metadata) = self.metadata.load_full() {
             return Ok(metadata);
@@ -143,8 +144,8 @@ impl Provider {
             (!wait).then(|| self.clone().discover())
         };
         match self.discovery.join(&self.control, start).await {
-            Some(outcome) => outcome.map_err(|e| share(&e)),
-            None => Err(failure().map_or_else(|| broken_off("discovery"), |(_, e)| share(&e))),
+            Some(outcome) => outcome.map_err(|e| away(&e)),
+            None => Err(failure().map_or_else(|| broken_off("discovery"), |(_, e)| away(&e))),
         }
     }
 
@@ -220,6 +221,11 @@ async fn maintain(provider: Weak<Provider>) {
         // Many gateways that lost one provider at the same moment should not all come back at the same moment.
         tokio::time::sleep(pause.mul_f64(0.75 + 0.25 * fastrand::f64())).await;
     }
+}
+
+/// What a request that needs metadata is told.
+fn away(error: &Arc<Error>) -> Error {
+    Error::new(Kind::ProviderUnavailable, "no usable metadata").because(Box::new(Arc::clone(error)))
 }
 
 fn algorithms(settings: &settings::Provider) -> Result<Vec<Algorithm>> {
