@@ -1,5 +1,13 @@
 //! Open redirects (the R rows): whatever `rd` says, the browser ends at our own origin.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail loudly"
+)]
+
 mod support;
 
 use support::browser::NAVIGATE;
@@ -96,7 +104,7 @@ fn is_local(base: &str, location: &str) -> bool {
 /// A whole sign-in from `start?rd=`; where its callback leads.
 fn returned(gateway: &Gateway, rd: &str) -> String {
     let mut browser = gateway.browser();
-    let callback = browser.to_callback(&format!("/oauth2/start?rd={rd}"));
+    let callback = browser.reach_callback(&format!("/oauth2/start?rd={rd}"));
     let answer = browser.navigate(&callback);
     assert_eq!(answer.status, 302, "{rd}: {}", answer.text());
     answer.location().to_owned()

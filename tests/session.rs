@@ -1,5 +1,13 @@
 //! The session cookie from outside: what opens it, how long it lives, how it ends. Rows S-, K-, RL-.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail loudly"
+)]
+
 mod support;
 
 use std::time::{Duration, Instant};
@@ -96,7 +104,7 @@ fn s_07_s_08_a_value_counts_only_under_its_own_name() {
     assert_eq!(ask(&gateway, &format!("doorward=1{login}")), 401);
     let session = gateway.signed_in().cookies("doorward").into_iter().find(|(n, _)| n == "doorward").unwrap().1;
     let mut browser = gateway.browser();
-    let callback = browser.to_callback("/");
+    let callback = browser.reach_callback("/");
     let (name, _) = browser.cookies("doorward.login.").pop().unwrap();
     let calls = provider.demo.stats().hits(doorward::demo::provider::Endpoint::Token);
     let answer = browser.send("GET", &callback, &[("Cookie", &format!("{name}={session}"))], b"");
@@ -197,7 +205,7 @@ fn s_16_s_17_junk_beside_the_cookie_locks_nobody_out() {
         }
     }
     let mut tab = gateway.browser();
-    let callback = tab.to_callback("/in");
+    let callback = tab.reach_callback("/in");
     let own = header(&tab);
     let (login, _) = tab.cookies("doorward.login.").pop().unwrap();
     let cookie = format!("doorward=junk; doorward.login.zz=junk; {login}=junk; {own}");

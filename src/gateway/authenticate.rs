@@ -102,7 +102,6 @@ async fn look_up(gateway: &Gateway, exchange: &mut Exchange, site: &Site, found:
 }
 
 /// `Some(Some(session))` = renewed, `Some(None)` = ended, `None` = as it was.
-#[expect(clippy::option_option, reason = "three outcomes of one look")]
 async fn refreshed(gateway: &Gateway, exchange: &Exchange, live: &Live) -> Result<Option<Option<Arc<Session>>>> {
     let Some(provider) = gateway.provider_named(&live.session.data.provider) else {
         // The provider's section is gone from the configuration: so is whoever it vouched for.

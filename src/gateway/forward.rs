@@ -16,6 +16,7 @@ use super::body::Inner;
 use super::exchange::Exchange;
 use super::respond::{Asker, Manner};
 use super::rules::Rules;
+use super::trailers::Said;
 use super::{Gateway, X_REQUEST_ID};
 use crate::http::cookie::sets_own;
 use crate::http::headers::strip_hop_by_hop;
@@ -49,7 +50,9 @@ pub async fn forward(
     let client_side = upgrade.as_ref().and_then(|_| parts.extensions.remove::<OnUpgrade>());
     let manner = Manner::of(&parts.method, &parts.headers);
 
+    let said = Said::read(&parts.headers);
     prepare(gateway, exchange, admitted, rules, &mut parts.headers, cookie);
+    said.ask(&mut parts.headers, &gateway.managed);
     if let Some(protocol) = &upgrade {
         parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         parts.headers.insert(UPGRADE, protocol.clone());
@@ -84,7 +87,11 @@ pub async fn forward(
         drop_own_cookies(gateway, &mut parts.headers);
         return Ok(Response::from_parts(parts, Inner::Full(bytes::Bytes::new())));
     }
+    let announced = Said::read(&parts.headers);
     strip_hop_by_hop(&mut parts.headers);
+    if said.taken {
+        announced.announce(&mut parts.headers, &gateway.managed);
+    }
     drop_own_cookies(gateway, &mut parts.headers);
     Ok(Response::from_parts(parts, Inner::Upstream(body)))
 }
@@ -153,7 +160,10 @@ fn same_origin(rules: &Rules, admitted: &Admitted<'_>, headers: &HeaderMap) -> b
         return false;
     }
     let Some(origin) = first.to_str().ok().and_then(|o| Origin::parse(o).ok()) else { return false };
-    origin == admitted.site.origin || rules.settings.origins.contains(&origin)
+    // The request's own Host too: a name that only this connection used is nobody else's either.
+    origin == admitted.site.origin
+        || origin.authority() == admitted.site.authority
+        || rules.settings.origins.contains(&origin)
 }
 
 /// The canonical path, less the route's prefix, and the query as it came. The path before the request's own belongs to

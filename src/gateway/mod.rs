@@ -29,6 +29,7 @@ pub mod respond;
 pub mod returns;
 pub mod rules;
 pub mod site;
+pub mod trailers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

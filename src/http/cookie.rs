@@ -255,7 +255,7 @@ mod tests {
         let parts = chunks("d", &sealed).unwrap();
         let cookie = |p: &[(String, String)]| p.iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join("; ");
         let whole = headers(&cookie(&parts));
-        assert_eq!(Found::scan(&whole, "d").sessions(), [sealed.clone()]);
+        assert_eq!(Found::scan(&whole, "d").sessions(), std::slice::from_ref(&sealed));
         assert!(Found::scan(&headers(&cookie(&parts[1..])), "d").sessions().is_empty());
         assert!(Found::scan(&headers(&cookie(&parts[..2])), "d").sessions().is_empty());
         let twice = [parts.clone(), vec![parts[1].clone()]].concat();

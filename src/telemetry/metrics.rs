@@ -211,12 +211,8 @@ impl fmt::Debug for Routes {
 impl Collector for Routes {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let routes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut family = encoder.encode_descriptor(
-            "requests",
-            "Requests, by route and status",
-            None,
-            MetricType::Counter,
-        )?;
+        let mut family =
+            encoder.encode_descriptor("requests", "Requests, by route and status", None, MetricType::Counter)?;
         for (name, route) in routes.iter() {
             for code in 0..CODES {
                 let n = route.sum(|s| s.codes.get(code).map_or(0, |c| c.load(Ordering::Relaxed)));
@@ -226,12 +222,8 @@ impl Collector for Routes {
                 }
             }
         }
-        let mut family = encoder.encode_descriptor(
-            "decisions",
-            "Decisions, by route and outcome",
-            None,
-            MetricType::Counter,
-        )?;
+        let mut family =
+            encoder.encode_descriptor("decisions", "Decisions, by route and outcome", None, MetricType::Counter)?;
         for (name, route) in routes.iter() {
             for outcome in Outcome::ALL {
                 let n = route.sum(|s| s.decisions.get(outcome as usize).map_or(0, |c| c.load(Ordering::Relaxed)));
@@ -239,12 +231,8 @@ impl Collector for Routes {
                 ConstCounter::new(n).encode(family.encode_family(&labels)?)?;
             }
         }
-        times(&mut encoder, &routes, "request_seconds", "Time to the end of the answer, in seconds", |s| {
-            &s.total
-        })?;
-        times(&mut encoder, &routes, "overhead_seconds", "Time spent outside the upstream, in seconds", |s| {
-            &s.overhead
-        })
+        times(&mut encoder, &routes, "request_seconds", "Time to the end of the answer, in seconds", |s| &s.total)?;
+        times(&mut encoder, &routes, "overhead_seconds", "Time spent outside the upstream, in seconds", |s| &s.overhead)
     }
 }
 
