@@ -10,7 +10,6 @@ use http::header::HeaderValue;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::audit;
 use crate::config::settings::Settings;
 use crate::error::Error;
 use crate::gateway::{Gateway, Shared};
@@ -100,7 +99,8 @@ pub async fn launch(settings: Settings) -> Result<Running, Failure> {
     let (alive, ended) = mpsc::channel(1);
     let common = Common { live: Arc::clone(&live), drain: draining, open: Arc::new(AtomicUsize::new(0)), json_log };
     start(sets, &common, &alive)?;
-    tracing::info!(listen = ?listen, workers, version = env!("CARGO_PKG_VERSION"), "doorward is up");
+    let addresses: Vec<String> = listen.iter().map(ToString::to_string).collect();
+    tracing::info!(listen = %addresses.join(" "), workers, version = env!("CARGO_PKG_VERSION"), "doorward is up");
     Ok(Running { live, shared, drain, ended, timeout })
 }
 
@@ -118,7 +118,6 @@ impl Running {
     pub async fn drain(&mut self) -> bool {
         self.shared.draining.store(true, Ordering::Relaxed);
         self.drain.send_replace(true);
-        audit!(event = "drain", timeout_seconds = self.timeout.as_secs());
         // Every worker holds a sender; the channel ends when the last is gone.
         tokio::time::timeout(self.timeout, self.ended.recv()).await.is_ok()
     }
