@@ -66,9 +66,10 @@ impl<'a> Found<'a> {
     pub fn scan(headers: &'a HeaderMap, session: &str) -> Self {
         let mut found = Self::default();
         for value in headers.get_all(COOKIE) {
-            let Ok(text) = std::str::from_utf8(value.as_bytes()) else { continue };
-            for pair in text.split(';') {
-                found.take(pair.trim_matches([' ', '\t']), session);
+            for pair in value.as_bytes().split(|b| *b == b';') {
+                // SECURITY: S-16. One by one: another's cookie that is no text must not hide ours.
+                let Ok(pair) = std::str::from_utf8(pair.trim_ascii()) else { continue };
+                found.take(pair, session);
             }
         }
         found
@@ -158,7 +159,10 @@ pub fn without_own(headers: &HeaderMap, session: &str) -> Option<HeaderValue> {
 
 /// Whether a `Set-Cookie` of an upstream names one of ours (K-08).
 pub fn sets_own(value: &HeaderValue, session: &str) -> bool {
-    let name = value.as_bytes().split(|b| matches!(b, b'=' | b';')).next().unwrap_or_default();
+    let text = value.as_bytes().trim_ascii_start();
+    // A cookie without a name comes back as its value alone (RFC 6265bis §5.8.3): `=NAME=x` as `NAME=x`.
+    let text = text.strip_prefix(b"=").unwrap_or(text);
+    let name = text.split(|b| matches!(b, b'=' | b';')).next().unwrap_or_default();
     std::str::from_utf8(name.trim_ascii()).is_ok_and(|n| own(n, session).is_some())
 }
 
@@ -243,7 +247,15 @@ mod tests {
 
     #[test]
     fn k_08_an_upstream_cannot_set_ours() {
-        for ours in ["doorward=1", " doorward =1", "doorward.9=1; Path=/", "doorward.login.x=1", "doorward"] {
+        for ours in [
+            "doorward=1",
+            " doorward =1",
+            "doorward.9=1; Path=/",
+            "doorward.login.x=1",
+            "doorward",
+            "=doorward=1",
+            " = doorward=1",
+        ] {
             assert!(sets_own(&HeaderValue::from_str(ours).unwrap(), "doorward"), "{ours}");
         }
         assert!(!sets_own(&HeaderValue::from_static("doorwardish=1"), "doorward"));
@@ -262,6 +274,14 @@ mod tests {
         assert!(Found::scan(&headers(&cookie(&twice)), "d").sessions().is_empty());
         let stale = [parts, vec![("d.3".into(), "old".into())]].concat();
         assert_eq!(Found::scan(&headers(&cookie(&stale)), "d").sessions(), [sealed], "a stale tail does no harm");
+    }
+
+    #[test]
+    fn s_16_a_cookie_that_is_no_text_hides_none_of_ours() {
+        let mut h = HeaderMap::new();
+        h.insert(COOKIE, HeaderValue::from_bytes(b"a=\xe9; d=1x; \xff").unwrap());
+        assert_eq!(Found::scan(&h, "d").sessions(), ["x"]);
+        assert_eq!(without_own(&h, "d").unwrap().as_bytes(), b"a=\xe9; \xff");
     }
 
     #[test]
