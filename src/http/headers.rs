@@ -22,6 +22,7 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 #[derive(Debug)]
 pub struct Managed {
     identity: NameSet,
+    trusted: NameSet,
     untrusted: NameSet,
 }
 
@@ -32,15 +33,17 @@ impl Managed {
         IDENTITY.iter().for_each(|name| identity.insert(name));
         IDENTITY_PREFIXES.iter().for_each(|prefix| identity.insert_prefix(prefix));
         extra.into_iter().for_each(|name| identity.insert(name.as_str()));
-        let mut untrusted = identity.clone();
+        let (mut trusted, mut untrusted) = (identity.clone(), identity.clone());
+        forwarded::WRITTEN.iter().for_each(|name| trusted.insert(name));
         forwarded::NAMES.iter().for_each(|name| untrusted.insert(name));
         forwarded::PREFIXES.iter().for_each(|prefix| untrusted.insert_prefix(prefix));
-        Self { identity, untrusted }
+        Self { identity, trusted, untrusted }
     }
 
-    /// Removes the identity headers; says how many names went. For requests of trusted proxies, and for trailers.
+    /// Removes the identity headers, and what `http::forwarded` writes anew, in every spelling of the names; says how
+    /// many went. For requests of trusted proxies.
     pub fn strip(&self, headers: &mut HeaderMap) -> usize {
-        self.identity.strip(headers)
+        self.trusted.strip(headers)
     }
 
     /// The same in one pass with what `http::forwarded` lists (W-01). For requests of everybody else.
