@@ -303,6 +303,12 @@ fn slow_heads_and_idle_connections_are_closed_each_by_its_own_limit() {
     rest.clear();
     idle.read_to_end(&mut rest).unwrap();
     assert!(rest.starts_with(b"HTTP/1.1 200"), "answered, then closed for idleness");
+    let mut form = connect(&gateway);
+    let host = format!("127.0.0.1:{}", gateway.port);
+    write!(form, "POST /oauth2/sign_out HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9\r\n\r\nrd=").unwrap();
+    rest.clear();
+    let _ = form.read_to_end(&mut rest);
+    assert!(rest.starts_with(b"HTTP/1.1 400"), "fx_12 a form that never ends: {}", String::from_utf8_lossy(&rest));
 }
 
 #[test]

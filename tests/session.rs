@@ -355,10 +355,10 @@ fn o_06_a_refresh_token_that_is_not_replaced_serves_again() {
 
 #[test]
 fn rf_01_whoever_comes_back_long_after_a_refresh_in_the_background_gets_its_successor() {
-    let (provider, _upstream, gateway) = short_lived(4, true, "refresh_grace = \"500ms\"");
+    let (provider, _upstream, gateway) = short_lived(8, true, "refresh_grace = \"500ms\"");
     let mut browser = gateway.signed_in();
     let before = header(&browser);
-    pass(Duration::from_millis(2_300));
+    pass(Duration::from_millis(4_200));
     assert_eq!(browser.fetch("/x").status, 200);
     eventually("the refresh", || provider.demo.stats().refresh_grants.ok == 1);
     assert_eq!(header(&browser), before, "this one waited for the refresh");
