@@ -1,7 +1,7 @@
 //! What a connection and its worker remember between requests.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::site::Site;
 use crate::session::Session;
 use crate::telemetry::access::Sink;
+use crate::telemetry::metrics::Metrics;
 
 /// One worker thread: its index chooses the upstream pools and the metrics shard.
 pub struct Worker {
@@ -18,6 +19,27 @@ pub struct Worker {
     pub sink: Sink,
     /// Upgraded connections, which hyper no longer knows of.
     pub tunnels: TaskTracker,
+}
+
+/// Counts a connection for as long as anything of it is open: the tunnel it became too.
+pub struct Open {
+    count: Arc<AtomicUsize>,
+    metrics: Arc<Metrics>,
+}
+
+impl Open {
+    pub fn new(count: &Arc<AtomicUsize>, metrics: &Arc<Metrics>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        metrics.connections.inc();
+        Self { count: Arc::clone(count), metrics: Arc::clone(metrics) }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.connections.dec();
+    }
 }
 
 /// One client connection.
@@ -28,7 +50,10 @@ pub struct Conn {
     phase: AtomicU8,
     /// When the phase began, milliseconds since `opened`.
     since: AtomicU64,
+    /// Since when the peer takes nothing of what there is to write, likewise; 0 = it does.
+    stalled: AtomicU64,
     opened: Instant,
+    _open: Open,
 }
 
 /// PERF: an HTTP/1 connection is about one browser: the same Host and Cookie bytes as in the request before need no
@@ -59,14 +84,16 @@ const HEAD: u8 = 1;
 const BUSY: u8 = 2;
 
 impl Conn {
-    pub fn new(peer: IpAddr, worker: Arc<Worker>) -> Self {
+    pub fn new(peer: IpAddr, worker: Arc<Worker>, open: Open) -> Self {
         Self {
             peer,
             worker,
             memo: Mutex::default(),
             phase: AtomicU8::new(IDLE),
             since: AtomicU64::new(0),
+            stalled: AtomicU64::new(0),
             opened: Instant::now(),
+            _open: open,
         }
     }
 
@@ -117,10 +144,26 @@ impl Conn {
         self.enter(IDLE);
     }
 
-    /// Whether the peer has taken longer than it may: for a head, or between requests.
+    /// Bytes were to go; `waits` = none could.
+    pub fn writing(&self, waits: bool) {
+        let stalled = self.stalled.load(Ordering::Relaxed);
+        if waits && stalled == 0 {
+            self.stalled.store(self.millis().max(1), Ordering::Relaxed);
+        } else if !waits && stalled != 0 {
+            self.stalled.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the peer has taken longer than it may: for a head, between requests, or to take what is sent.
     pub fn is_overdue(&self, header_timeout: Duration, idle_timeout: Duration) -> bool {
-        let since = Duration::from_millis(self.since.load(Ordering::Relaxed));
-        let spent = self.opened.elapsed().saturating_sub(since);
+        let elapsed = self.opened.elapsed();
+        let spent = |since: u64| elapsed.saturating_sub(Duration::from_millis(since));
+        // SECURITY: FX-12. Whoever asks and then reads nothing holds an upstream too.
+        let stalled = self.stalled.load(Ordering::Relaxed);
+        if stalled != 0 && spent(stalled) > idle_timeout {
+            return true;
+        }
+        let spent = spent(self.since.load(Ordering::Relaxed));
         match self.phase.load(Ordering::Relaxed) {
             HEAD => spent > header_timeout,
             IDLE => spent > idle_timeout,
@@ -129,7 +172,11 @@ impl Conn {
     }
 
     fn enter(&self, phase: u8) {
-        self.since.store(u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.since.store(self.millis(), Ordering::Relaxed);
         self.phase.store(phase, Ordering::Relaxed);
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }

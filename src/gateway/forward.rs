@@ -27,8 +27,8 @@ use crate::upstream::{RequestBody, tunnel};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-/// How often a tunnel asks whether its session has ended.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often a tunnel or a stream asks whether its session has ended.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 pub async fn forward(
     gateway: &Arc<Gateway>,
@@ -211,7 +211,10 @@ fn drop_own_cookies(gateway: &Gateway, headers: &mut HeaderMap) {
 /// Carries bytes both ways until an end closes, the session ends, or the process does.
 fn open_tunnel(gateway: &Arc<Gateway>, exchange: &Exchange, client: OnUpgrade, upstream: OnUpgrade) {
     let (gateway, session) = (Arc::clone(gateway), exchange.session.clone());
+    let conn = Arc::clone(&exchange.conn);
     exchange.conn.worker.tunnels.spawn(async move {
+        // WX-07. For `limits.connections` a tunnel is the connection that it was.
+        let _open = conn;
         let ended = async {
             loop {
                 tokio::time::sleep(LOOK_EVERY).await;
