@@ -265,6 +265,80 @@ fn a_sign_out_closes_the_tunnels_of_the_session() {
 }
 
 #[test]
+fn ox_02_a_sign_out_ends_the_streams_of_the_session() {
+    let (_provider, listener, gateway) = public("");
+    let accept = std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let events = head(&mut BufReader::new(stream.try_clone().unwrap())).starts_with("GET /in/events");
+            if events {
+                stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n").unwrap();
+                return stream;
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+        }
+        panic!("nobody asked for events");
+    });
+    let mut browser = gateway.browser();
+    browser.go("/in");
+    let mut client = connect(&gateway);
+    let cookies = browser.cookie_header(&gateway.base);
+    write!(client, "GET /in/events HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nCookie: {cookies}\r\n\r\n", gateway.port).unwrap();
+    let mut reader = BufReader::new(client.try_clone().unwrap());
+    assert!(head(&mut reader).starts_with("HTTP/1.1 200"));
+    let _upstream = accept.join().unwrap();
+    browser.send("GET", "/oauth2/sign_out", &[NAVIGATE[0], ("Sec-Fetch-Site", "same-origin")], b"");
+    let mut rest = Vec::new();
+    reader.read_to_end(&mut rest).expect("the stream outlived its session");
+    assert_eq!(rest, b"3\r\none\r\n", "cut, and not ended as if it were whole");
+}
+
+#[test]
+fn wx_07_a_tunnel_counts_as_the_connection_that_it_was() {
+    let (_provider, listener, gateway) = public("");
+    let before = gateway.metric("doorward_connections");
+    let mut client = connect(&gateway);
+    let host = format!("127.0.0.1:{}", gateway.port);
+    write!(client, "GET /x HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").unwrap();
+    let (mut upstream, _) = listener.accept().unwrap();
+    head(&mut BufReader::new(upstream.try_clone().unwrap()));
+    upstream
+        .write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nhi")
+        .unwrap();
+    let mut reader = BufReader::new(client.try_clone().unwrap());
+    assert!(head(&mut reader).starts_with("HTTP/1.1 101"));
+    reader.read_exact(&mut [0; 2]).unwrap();
+    assert!(gateway.metric("doorward_connections") > before);
+    drop((client, reader, upstream));
+    eventually("the tunnel's end", || gateway.metric("doorward_connections") <= before);
+}
+
+#[test]
+fn fx_12_a_client_that_reads_nothing_is_let_go() {
+    let provider = Provider::start();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let routes = format!(
+        "[[route]]\npath = \"/\"\nupstream = \"http://{}\"\naccess = \"public\"\n",
+        listener.local_addr().unwrap()
+    );
+    let env = vec![("DOORWARD_SERVER__LIMITS__IDLE_TIMEOUT".into(), "600ms".into())];
+    let gateway =
+        Gateway::with(provider.issuer(), &Upstream::start(), Extra { routes: Some(routes), env, ..Extra::default() });
+    let mut client = connect(&gateway);
+    write!(client, "GET /x HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n\r\n", gateway.port).unwrap();
+    let (mut upstream, _) = listener.accept().unwrap();
+    upstream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+    head(&mut BufReader::new(upstream.try_clone().unwrap()));
+    upstream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").unwrap();
+    let broken = loop {
+        if let Err(error) = upstream.write_all(&[b'x'; 65_536]) {
+            break error.kind();
+        }
+    };
+    assert!(!matches!(broken, std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut), "still held: {broken}");
+}
+
+#[test]
 fn a_drain_finishes_what_is_under_way_and_ends_with_status_0() {
     let (_provider, listener, mut gateway) = public("");
     let mut client = connect(&gateway);

@@ -196,7 +196,7 @@ pub async fn handle(gateway: &Arc<Gateway>, conn: &Arc<Conn>, request: Request<I
         headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
     }
     exchange.status = response.status();
-    response.map(|inner| Body::new(inner, exchange))
+    response.map(|inner| Body::new(inner, exchange, &gateway.sessions))
 }
 
 /// The steps. `Err` is an answer of our own.
