@@ -66,9 +66,11 @@ impl<'a> Found<'a> {
     pub fn scan(headers: &'a HeaderMap, session: &str) -> Self {
         let mut found = Self::default();
         for value in headers.get_all(COOKIE) {
-            let Ok(text) = std::str::from_utf8(value.as_bytes()) else { continue };
-            for pair in text.split(';') {
-                found.take(pair.trim_matches([' ', '\t']), session);
+            // Pair by pair: another application's cookie that is no UTF-8 must not hide ours.
+            for pair in value.as_bytes().split(|b| *b == b';') {
+                if let Ok(pair) = std::str::from_utf8(pair.trim_ascii()) {
+                    found.take(pair, session);
+                }
             }
         }
         found
@@ -273,6 +275,14 @@ mod tests {
         let h = headers(&many);
         assert!(Found::scan(&h, "d").chunks.len() <= MAX_CHUNKS * 2);
         assert!(chunks("d", &"x".repeat(CHUNK_BYTES * MAX_CHUNKS + 1)).is_none());
+    }
+
+    #[test]
+    fn s_16_a_foreign_cookie_that_is_no_text_hides_nothing() {
+        let mut h = HeaderMap::new();
+        h.insert(COOKIE, HeaderValue::from_bytes(b"app=\xff\xfe; d=1sealed; x=\xe9").unwrap());
+        assert_eq!(Found::scan(&h, "d").sessions(), ["sealed"]);
+        assert_eq!(without_own(&h, "d").unwrap().as_bytes(), b"app=\xff\xfe; x=\xe9");
     }
 
     #[test]
