@@ -336,3 +336,30 @@ fn trusted_proxies_speak_for_the_client_and_nobody_else_does() {
         "w_03"
     );
 }
+
+#[test]
+fn px_25_a_path_that_does_not_fit_upstream_is_refused_and_not_replaced() {
+    let upstream = Upstream::start();
+    let provider = Provider::start();
+    let routes = "[[route]]\npath = \"/public\"\nupstream = \"UPSTREAM\"\naccess = \"public\"\n\
+                  [[route]]\npath = \"/\"\nupstream = \"UPSTREAM\"\naccess = \"authenticated\"\n";
+    let extra = Extra { routes: Some(routes.into()), ..Extra::default() };
+    let gateway = Gateway::with(provider.issuer(), &upstream, extra);
+    // Each bracket becomes three characters.
+    let answer = gateway.browser().send("GET", &format!("/public/{}", "[".repeat(30_000)), &[], b"");
+    assert_eq!(answer.status, 414);
+    assert!(upstream.seen().is_empty(), "asked for {}", upstream.last().target);
+}
+
+#[test]
+fn px_25_parameters_of_a_stripped_segment_do_not_keep_it() {
+    let upstream = Upstream::start();
+    let provider = Provider::start();
+    let routes = "[[route]]\npath = \"/app\"\nstrip_prefix = \"/app\"\nupstream = \"UPSTREAM\"\naccess = \"public\"\n";
+    let extra = Extra { routes: Some(routes.into()), ..Extra::default() };
+    let gateway = Gateway::with(provider.issuer(), &upstream, extra);
+    for (asked, want) in [("/app;x/y?q", "/y?q"), ("/app", "/"), ("/app;x", "/"), ("/%61pp/z;v", "/z;v")] {
+        assert_eq!(gateway.browser().send("GET", asked, &[], b"").status, 200, "{asked}");
+        assert_eq!(upstream.last().target, want, "{asked}");
+    }
+}

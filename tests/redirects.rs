@@ -148,6 +148,22 @@ fn r_01_good_return_urls_are_kept_whole() {
     assert_eq!(returned(&gateway, &encoded(&absolute)), "/abs?x=1");
 }
 
+/// The address that was asked for first, not only `rd`, is where a sign-in returns to.
+#[test]
+fn r_01_a_visited_path_returns_to_our_own_origin() {
+    let (_provider, _upstream, gateway) = world();
+    for path in
+        ["//evil.test/x", "///evil.test", "/.//evil.test", "//evil.test?q=1", "/x/..//evil.test", "/%2e//evil.test"]
+    {
+        let mut browser = gateway.browser();
+        let callback = browser.reach_callback(path);
+        let location = browser.navigate(&callback).location().to_owned();
+        assert!(is_local(&gateway.base, &location) && location.contains("evil.test"), "{path} led to {location:?}");
+    }
+    let told = gateway.browser().fetch("//evil.test/x").json();
+    assert!(told["login_url"].as_str().unwrap().ends_with("rd=%2Fevil%2Etest%2Fx"), "{told}");
+}
+
 #[test]
 fn r_03_sign_out_leads_to_nobody_else_either() {
     let (provider, _upstream, gateway) = world();

@@ -325,3 +325,84 @@ fn rf_01_many_requests_at_expiry_cost_one_refresh() {
     assert_eq!((refreshes(), provider.demo.stats().refresh_reuse), (1, 0));
     assert!(!late.cookies("doorward").is_empty());
 }
+
+fn short_lived(ttl_seconds: u64, rotate: bool, session: &str) -> (Provider, Upstream, Gateway) {
+    let upstream = Upstream::start();
+    let provider = Provider::with(doorward::demo::provider::Options {
+        alg: doorward::demo::provider::SigningAlg::Es256,
+        access_token_ttl: Duration::from_secs(ttl_seconds),
+        rotate,
+        ..Default::default()
+    });
+    let gateway = Gateway::with(provider.issuer(), &upstream, Extra { session: session.into(), ..Extra::default() });
+    (provider, upstream, gateway)
+}
+
+fn pass(time: Duration) {
+    let end = Instant::now() + time;
+    eventually("time passes", || Instant::now() > end);
+}
+
+#[test]
+fn o_06_a_refresh_token_that_is_not_replaced_serves_again() {
+    let (provider, _upstream, gateway) = short_lived(2, false, "refresh_grace = \"500ms\"");
+    let mut browser = gateway.signed_in();
+    eventually("the third refresh", || {
+        assert_eq!(browser.fetch("/x").status, 200, "after {} refreshes", provider.demo.stats().refresh_grants.ok);
+        provider.demo.stats().refresh_grants.ok >= 3
+    });
+}
+
+#[test]
+fn rf_01_whoever_comes_back_long_after_a_refresh_in_the_background_gets_its_successor() {
+    let (provider, _upstream, gateway) = short_lived(4, true, "refresh_grace = \"500ms\"");
+    let mut browser = gateway.signed_in();
+    let before = header(&browser);
+    pass(Duration::from_millis(2_300));
+    assert_eq!(browser.fetch("/x").status, 200);
+    eventually("the refresh", || provider.demo.stats().refresh_grants.ok == 1);
+    assert_eq!(header(&browser), before, "this one waited for the refresh");
+    pass(Duration::from_millis(1_000));
+    assert_eq!(browser.fetch("/x").status, 200, "signed out by an answer that it never got");
+    assert_ne!(header(&browser), before);
+    pass(Duration::from_millis(1_000));
+    assert_eq!(ask(&gateway, &before), 401, "a copy of the replaced cookie after the grace");
+    assert_eq!(browser.fetch("/x").status, 200);
+}
+
+#[test]
+fn c_19_a_refresh_of_another_sign_in_ends_the_session() {
+    let (provider, _upstream, gateway) = short_lived(2, true, "");
+    let mut browser = gateway.signed_in();
+    let tamper = doorward::demo::provider::Fault::tamper(|_, claims| {
+        let at = claims["auth_time"].as_u64().unwrap();
+        claims.insert("auth_time".into(), (at + 1).into());
+    });
+    provider.demo.control().fault(doorward::demo::provider::Endpoint::Token, tamper);
+    pass(Duration::from_millis(2_100));
+    assert_eq!(browser.fetch("/x").status, 401);
+    assert!(browser.cookies("doorward").is_empty());
+}
+
+#[test]
+fn ox_08_a_sign_out_wins_over_a_refresh_under_way() {
+    for store in ["cookie", "memory"] {
+        let (provider, upstream, gateway) = short_lived(2, true, &format!("store = \"{store}\""));
+        let browser = gateway.signed_in();
+        pass(Duration::from_millis(2_100));
+        upstream.clear();
+        let endpoint = doorward::demo::provider::Endpoint::Token;
+        let calls = provider.demo.stats().hits(endpoint);
+        provider.demo.control().token_delay(Duration::from_millis(700));
+        let mut waiting = browser.clone();
+        let waits = std::thread::spawn(move || (waiting.fetch("/x").status, waiting));
+        eventually("the refresh", || provider.demo.stats().hits(endpoint) > calls);
+        let mut leaving = browser.clone();
+        leaving.send("GET", "/oauth2/sign_out", &[NAVIGATE[0], NAVIGATE[1], ("Sec-Fetch-Site", "same-origin")], b"");
+        let (status, mut waited) = waits.join().unwrap();
+        assert_eq!(status, 401, "{store}");
+        assert_eq!(waited.fetch("/x").status, 401, "{store}: what the refresh left behind");
+        assert_eq!(ask(&gateway, &header(&browser)), 401, "{store}");
+        assert!(upstream.seen().is_empty(), "{store}");
+    }
+}

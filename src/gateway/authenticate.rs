@@ -10,6 +10,7 @@ use super::conn::Known;
 use super::exchange::Exchange;
 use super::rules::Rules;
 use super::site::Site;
+use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::http::cookie::{Found, without_own};
 use crate::session::Session;
@@ -121,7 +122,8 @@ async fn refreshed(gateway: &Gateway, exchange: &Exchange, live: &Live) -> Resul
         None => flight.wait(provider.settings().timeout).await,
     };
     match outcome {
-        Outcome::Fresh(session) => Ok(Some(Some(session))),
+        // SECURITY: OX-08. It may have been signed out while this request waited.
+        Outcome::Fresh(session) => Ok(Some(gateway.sessions.adopt(session, clock::unix_now_ms()))),
         Outcome::Ended => Ok(Some(None)),
         Outcome::Failed if must_wait => Err(Error::new(
             Kind::ProviderUnavailable,

@@ -41,9 +41,7 @@ pub async fn forward(
 ) -> Result<Response<Inner>, Reply> {
     let Some(upstream) = &rules.upstream else { return Err(reply::empty(StatusCode::NOT_FOUND)) };
     let upgrade = wanted_upgrade(&parts);
-    if upgrade.as_ref().is_some_and(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket"))
-        && !same_origin(rules, admitted, &parts.headers)
-    {
+    if upgrade.is_some() && !same_origin(rules, admitted, &parts.headers) {
         // WX-02: a page elsewhere must not speak with this person's cookie.
         return Err(Asker::new(gateway, exchange, &parts.method, &parts.headers).forbidden(None));
     }
@@ -57,7 +55,12 @@ pub async fn forward(
         parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         parts.headers.insert(UPGRADE, protocol.clone());
     }
-    parts.uri = upstream_uri(rules, admitted, &parts.uri);
+    let Some(uri) = upstream_uri(rules, admitted, &parts.uri) else {
+        // SECURITY: PX-25. Escapes make a path longer; what does not fit is not replaced by another.
+        return Err(Asker::with(gateway, exchange, manner)
+            .refused(StatusCode::URI_TOO_LONG, "the address is longer than can be passed on"));
+    };
+    parts.uri = uri;
     parts.version = Version::HTTP_11;
     let request = Request::from_parts(parts, RequestBody::new(body, Arc::clone(&gateway.managed)));
 
@@ -162,22 +165,15 @@ fn same_origin(rules: &Rules, admitted: &Admitted<'_>, headers: &HeaderMap) -> b
     let Some(origin) = first.to_str().ok().and_then(|o| Origin::parse(o).ok()) else { return false };
     // The request's own Host too: a name that only this connection used is nobody else's either.
     origin == admitted.site.origin
-        || origin.authority() == admitted.site.authority
+        || (origin.scheme() == admitted.site.scheme && origin.authority() == admitted.site.authority)
         || rules.settings.origins.contains(&origin)
 }
 
 /// The canonical path, less the route's prefix, and the query as it came. The path before the request's own belongs to
-/// the upstream's URL and is put there by `Upstream::send`.
-fn upstream_uri(rules: &Rules, admitted: &Admitted<'_>, uri: &Uri) -> Uri {
+/// the upstream's URL and is put there by `Upstream::send`. `None` = longer than a target can be.
+fn upstream_uri(rules: &Rules, admitted: &Admitted<'_>, uri: &Uri) -> Option<Uri> {
     let path: &str = &admitted.path.forward;
-    let path = rules
-        .settings
-        .strip_prefix
-        .as_deref()
-        .and_then(|prefix| path.strip_prefix(prefix))
-        .map_or(path, |rest| if rest.is_empty() { "/" } else { rest });
-    // A prefix is whole segments: what does not leave a path is not stripped.
-    let path = if path.starts_with('/') { path } else { &*admitted.path.forward };
+    let path = rules.settings.strip_prefix.as_deref().map_or(path, |prefix| stripped(path, prefix));
     let whole = match uri.path_and_query() {
         // PERF: nothing to change is the rule.
         Some(same) if same.path() == path => Some(same.clone()),
@@ -186,7 +182,15 @@ fn upstream_uri(rules: &Rules, admitted: &Admitted<'_>, uri: &Uri) -> Uri {
             None => PathAndQuery::try_from(path).ok(),
         },
     };
-    Uri::from(whole.unwrap_or_else(|| PathAndQuery::from_static("/")))
+    whole.map(Uri::from)
+}
+
+/// `path` without its first segments, as many as `prefix` has.
+///
+/// SECURITY: PX-25. By number, not by text: the route was chosen by names, and `/app;x` or `/%40app` is that name too.
+fn stripped<'a>(path: &'a str, prefix: &str) -> &'a str {
+    let segments = memchr::memchr_iter(b'/', prefix.as_bytes()).count();
+    memchr::memchr_iter(b'/', path.as_bytes()).nth(segments).and_then(|at| path.get(at..)).unwrap_or("/")
 }
 
 /// SECURITY: K-08. An upstream cannot set a cookie under our names.
@@ -264,6 +268,21 @@ fn hex(mut n: u128, digits: usize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn px_25_a_prefix_is_stripped_by_segments_whatever_their_spelling() {
+        for (path, prefix, want) in [
+            ("/app", "/app", "/"),
+            ("/app/", "/app", "/"),
+            ("/app/x;v/y", "/app", "/x;v/y"),
+            ("/app;x/admin", "/app", "/admin"),
+            ("/app;x", "/app", "/"),
+            ("/%40app/x", "/@app", "/x"),
+            ("/a/b;c/d/", "/a/b", "/d/"),
+        ] {
+            assert_eq!(stripped(path, prefix), want, "{path}");
+        }
+    }
 
     #[test]
     fn hx_24_only_well_formed_trace_contexts_are_passed_on() {

@@ -52,7 +52,7 @@ use crate::route::{Selection, Table};
 use crate::session::manager::{Sessions, State};
 use crate::telemetry::Safe;
 use crate::telemetry::metrics::{self, Metrics, Outcome};
-use admit::admit;
+use admit::{Admitted, admit};
 use authorize::{Verdict, authorize};
 use body::{Body, Inner};
 use conn::Conn;
@@ -254,7 +254,7 @@ async fn journey(
     };
     let verdict = authorize(rules, exchange, &parts.headers);
     if !matches!(verdict, Verdict::Allow) {
-        return Err(Box::pin(turn_away(gateway, exchange, &admitted.site, rules, &parts, &target, verdict)).await);
+        return Err(Box::pin(turn_away(gateway, exchange, &admitted, rules, &parts, verdict)).await);
     }
     exchange.decided(Outcome::Allow);
     if let Some(target) = rules.answers() {
@@ -267,12 +267,13 @@ async fn journey(
 async fn turn_away(
     gateway: &Arc<Gateway>,
     exchange: &mut Exchange,
-    site: &Site,
+    admitted: &Admitted<'_>,
     rules: &Rules,
     parts: &Parts,
-    target: &PathAndQuery,
     verdict: Verdict,
 ) -> Reply {
+    let site = &admitted.site;
+    let target = returns::own(admitted, parts.uri.query());
     let challenged = match verdict {
         Verdict::Allow | Verdict::Deny(_) => {
             let rule = if let Verdict::Deny(rule) = &verdict { rule.as_str() } else { "" };
@@ -291,11 +292,11 @@ async fn turn_away(
         }
         Verdict::BadCredentials => {
             exchange.decided(Outcome::Deny);
-            let url = challenge::login_url(gateway, site, target.as_str());
+            let url = challenge::login_url(gateway, site, &target);
             return Asker::new(gateway, exchange, &parts.method, &parts.headers).unauthorized(true, &url);
         }
-        Verdict::SignIn => challenge::challenge(gateway, exchange, site, rules, parts, target.as_str(), false).await,
-        Verdict::StepUp => challenge::challenge(gateway, exchange, site, rules, parts, target.as_str(), true).await,
+        Verdict::SignIn => challenge::challenge(gateway, exchange, site, rules, parts, &target, false).await,
+        Verdict::StepUp => challenge::challenge(gateway, exchange, site, rules, parts, &target, true).await,
     };
     match challenged {
         Ok(reply) => {
