@@ -32,6 +32,8 @@ pub enum Failure {
     Gateway(#[from] Error),
     #[error("the system refused: {0}")]
     System(#[from] io::Error),
+    #[error("a worker thread ended by itself; see the log above")]
+    Worker,
 }
 
 /// A server that is up: what a test or the demo holds on to.
@@ -39,6 +41,7 @@ pub struct Running {
     pub live: Live,
     pub shared: Shared,
     drain: watch::Sender<bool>,
+    /// A message: a worker ended by itself. Closed: all have ended.
     ended: mpsc::Receiver<()>,
     timeout: Duration,
 }
@@ -55,6 +58,7 @@ pub async fn run(settings: Settings, reload: Reload) -> Result<(), Failure> {
                 break;
             }
             _ = hangup.recv() => reload.run(&running),
+            Some(()) = running.ended.recv() => return Err(Failure::Worker),
         }
     }
     tokio::select! {
@@ -88,7 +92,7 @@ pub async fn launch(settings: Settings) -> Result<Running, Failure> {
     let listen = settings.server.listen.clone();
     let admin_address = settings.admin.as_ref().map(|a| a.listen);
     let json_log = log::is_json(settings.telemetry.format);
-    let served = build(settings, &shared)?;
+    let served = build(settings, &shared, None)?;
     let sets = bind_all(&listen, workers).map_err(Failure::Listen)?;
     let live: Live = Arc::new(ArcSwap::from_pointee(served));
     if let Some(address) = admin_address {
@@ -105,12 +109,12 @@ pub async fn launch(settings: Settings) -> Result<Running, Failure> {
 }
 
 /// One configuration, ready to be served.
-pub fn build(settings: Settings, shared: &Shared) -> Result<Served, Failure> {
+pub fn build(settings: Settings, shared: &Shared, before: Option<&Gateway>) -> Result<Served, Failure> {
     let tls = settings.server.tls.as_ref().map(tls::acceptor).transpose().map_err(Failure::Tls)?;
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    Ok(Served { gateway: Arc::new(Gateway::new(settings, shared)?), tls })
+    Ok(Served { gateway: Arc::new(Gateway::new(settings, shared, before)?), tls })
 }
 
 impl Running {
@@ -119,7 +123,8 @@ impl Running {
         self.shared.draining.store(true, Ordering::Relaxed);
         self.drain.send_replace(true);
         // Every worker holds a sender; the channel ends when the last is gone.
-        tokio::time::timeout(self.timeout, self.ended.recv()).await.is_ok()
+        let all = async { while self.ended.recv().await.is_some() {} };
+        tokio::time::timeout(self.timeout, all).await.is_ok()
     }
 }
 

@@ -97,7 +97,7 @@ pub struct Admin {
     pub listen: SocketAddr,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Provider {
     /// The section's name, `[provider.NAME]`.
     pub name: String,
@@ -156,7 +156,7 @@ pub enum Par {
 }
 
 /// Dotted paths into the ID token's claims, then userinfo's.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Claims {
     pub user: String,
     pub email: String,

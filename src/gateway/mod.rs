@@ -72,6 +72,8 @@ pub struct Gateway {
     table: Table,
     rules: Vec<Rules>,
     managed: Arc<Managed>,
+    /// The claims that custom headers need: what providers were made with.
+    claims: Vec<String>,
     trust: Trust,
     /// How this instance names itself in `Via`.
     via: HeaderValue,
@@ -98,12 +100,20 @@ pub struct Shared {
 }
 
 impl Gateway {
-    /// Compiles `settings`. Providers begin to look for their metadata at once, on the control runtime.
-    pub fn new(settings: Settings, shared: &Shared) -> Result<Self> {
+    /// Compiles `settings`. New providers begin to look for their metadata at once, on the control runtime; one that did
+    /// not change since `before` goes on with what it knows, so that a reload is never a moment without sign-in.
+    pub fn new(settings: Settings, shared: &Shared, before: Option<&Self>) -> Result<Self> {
         let metrics = Arc::clone(&shared.metrics);
         let claims: Vec<String> = settings.custom_claims.iter().map(|c| c.claim.clone()).collect();
         let mut providers = Vec::with_capacity(settings.providers.len());
         for provider in &settings.providers {
+            // A `ca` file may hold other certificates by now: that provider is made anew.
+            let known = before.filter(|b| b.claims == claims && provider.ca.is_none());
+            let known = known.and_then(|b| b.providers.iter().find(|p| p.settings() == provider));
+            if let Some(known) = known {
+                providers.push(Arc::clone(known));
+                continue;
+            }
             let seen = Arc::clone(&metrics);
             let observe = Arc::new(move |endpoint, took| seen.provider_call(endpoint, took));
             providers.push(Provider::new(provider, &claims, shared.control.clone(), observe)?);
@@ -112,7 +122,7 @@ impl Gateway {
             settings.routes.iter().map(|r| Rules::new(r, &settings, &providers, &metrics, shared.workers)).collect();
         let secure = settings.server.public_url.is_https();
         let sessions = Sessions::new(&settings.session, &settings.custom_claims, secure, Arc::clone(&shared.state))?;
-        for provider in &providers {
+        for provider in providers.iter().filter(|p| !p.is_started()) {
             provider.start();
         }
         let hsts = settings.server.tls.as_ref().map(|t| t.hsts.as_secs()).filter(|s| *s > 0);
@@ -130,6 +140,7 @@ impl Gateway {
             unrouted: label("none"),
             draining: Arc::clone(&shared.draining),
             sessions: Arc::new(sessions),
+            claims,
             metrics,
             providers,
             settings,

@@ -66,10 +66,11 @@ impl<'a> Found<'a> {
     pub fn scan(headers: &'a HeaderMap, session: &str) -> Self {
         let mut found = Self::default();
         for value in headers.get_all(COOKIE) {
+            // SECURITY: S-16. Pair by pair: another application's cookie that is no UTF-8 must not hide ours.
             for pair in value.as_bytes().split(|b| *b == b';') {
-                // SECURITY: S-16. One by one: another's cookie that is no text must not hide ours.
-                let Ok(pair) = std::str::from_utf8(pair.trim_ascii()) else { continue };
-                found.take(pair, session);
+                if let Ok(pair) = std::str::from_utf8(pair.trim_ascii()) {
+                    found.take(pair, session);
+                }
             }
         }
         found
@@ -293,6 +294,14 @@ mod tests {
         let h = headers(&many);
         assert!(Found::scan(&h, "d").chunks.len() <= MAX_CHUNKS * 2);
         assert!(chunks("d", &"x".repeat(CHUNK_BYTES * MAX_CHUNKS + 1)).is_none());
+    }
+
+    #[test]
+    fn s_16_a_foreign_cookie_that_is_no_text_hides_nothing() {
+        let mut h = HeaderMap::new();
+        h.insert(COOKIE, HeaderValue::from_bytes(b"app=\xff\xfe; d=1sealed; x=\xe9").unwrap());
+        assert_eq!(Found::scan(&h, "d").sessions(), ["sealed"]);
+        assert_eq!(without_own(&h, "d").unwrap().as_bytes(), b"app=\xff\xfe; x=\xe9");
     }
 
     #[test]
