@@ -406,3 +406,32 @@ fn ox_08_a_sign_out_wins_over_a_refresh_under_way() {
         assert!(upstream.seen().is_empty(), "{store}");
     }
 }
+
+#[test]
+fn s_05_a_reload_keeps_the_time_of_use_and_the_claims_of_kept_sessions() {
+    let (provider, upstream) = (Provider::start(), Upstream::start());
+    let with = |claims: &[&str]| {
+        let headers: Vec<_> =
+            claims.iter().map(|c| format!("{{ header = \"X-Claim-{c}\", claim = \"{c}\" }}")).collect();
+        let routes = format!(
+            "[[route]]\npath = \"/\"\nupstream = \"UPSTREAM\"\naccess = \"authenticated\"\nidentity = [{}]\n",
+            headers.join(", ")
+        );
+        let session = "store = \"memory\"\nidle_timeout = \"2s\"".to_owned();
+        Extra { session, routes: Some(routes), ..Extra::default() }
+    };
+    let gateway = Gateway::with(provider.issuer(), &upstream, with(&["email", "name"]));
+    let mut browser = gateway.signed_in();
+    let end = Instant::now() + Duration::from_millis(3_000);
+    eventually("longer use than the idle time", || browser.fetch("/x").status != 200 || Instant::now() > end);
+    let claims = |upstream: &Upstream| {
+        let seen = upstream.last();
+        (seen.all("x-claim-email").concat(), seen.all("x-claim-name").concat())
+    };
+    assert_eq!(browser.fetch("/x").status, 200);
+    let before = claims(&upstream);
+    gateway.reload(provider.issuer(), &upstream, &with(&["name", "email"]));
+    eventually("the reload", || gateway.metric("doorward_reloads_total{outcome=\"ok\"}") >= 1.0);
+    assert_eq!(browser.fetch("/x").status, 200, "the reload took it for idle");
+    assert_eq!(claims(&upstream), before);
+}

@@ -12,7 +12,8 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::config::settings::Listen;
 
-const BACKLOG: i32 = 1024;
+/// How many connections the kernel keeps for us to accept.
+pub const BACKLOG: i32 = 1024;
 
 /// A bound socket, not yet part of a runtime.
 pub enum Bound {

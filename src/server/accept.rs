@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::Common;
 use super::connection::serve;
 use crate::gateway::conn::{Conn, Open, Worker};
-use crate::net::listen::{Accepted, Listener, UNIX_PEER};
+use crate::net::listen::{Accepted, BACKLOG, Listener, UNIX_PEER};
 
 /// After an error such as too many open files: long enough not to spin, short enough not to be noticed.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -28,8 +28,9 @@ pub async fn accept(listener: Listener, worker: Arc<Worker>, mut common: Common,
             accepted = listener.accept() => take(accepted, &worker, &mut common, &connections).await,
         }
     }
-    // Closing a socket resets what waits in its queue, so that is served first.
-    while let Ok(accepted) = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await {
+    // Closing a socket resets what waits in its queue, so that is served first; who goes on coming does not hold us up.
+    for _ in 0..BACKLOG {
+        let Ok(accepted) = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await else { break };
         let failed = accepted.is_err();
         take(accepted, &worker, &mut common, &connections).await;
         if failed {
