@@ -443,3 +443,21 @@ fn px_25_parameters_of_a_stripped_segment_do_not_keep_it() {
         assert_eq!(upstream.last().target, want, "{asked}");
     }
 }
+
+#[test]
+fn px_16_m_22_the_host_that_decided_is_the_host_that_goes_on() {
+    let upstream = Upstream::start();
+    let provider = Provider::start();
+    let routes = "[[route]]\nhost = \"app.test\"\npath = \"/\"\nupstream = \"UPSTREAM\"\naccess = \"public\"\n";
+    let extra = Extra { routes: Some(routes.into()), ..Extra::default() };
+    let gateway = Gateway::with(provider.issuer(), &upstream, extra);
+    for (sent, want) in [
+        ("app.test", "app.test"),
+        ("APP.test.", "app.test"),
+        ("app.test:80", "app.test:80"),
+        ("App.Test.:0080", "app.test:80"),
+    ] {
+        assert_eq!(gateway.browser().send("GET", "/", &[("Host", sent)], b"").status, 200, "{sent}");
+        assert_eq!(upstream.last().all("host"), [want], "{sent}");
+    }
+}

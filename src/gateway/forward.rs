@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{CONNECTION, COOKIE, EXPECT, HeaderMap, HeaderName, HeaderValue, ORIGIN, SET_COOKIE, UPGRADE, VIA};
+use http::header::{
+    CONNECTION, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SET_COOKIE, UPGRADE, VIA,
+};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{Method, Request, Response, StatusCode, Version};
@@ -129,6 +131,10 @@ fn prepare(
         headers.insert(COOKIE, cookie);
     }
     let site = &admitted.site;
+    // SECURITY: PX-16, M-22. The host that decided is the host that goes on, in the spelling that decided.
+    if headers.get(HOST) != Some(&site.forwarded_host) {
+        headers.insert(HOST, site.forwarded_host.clone());
+    }
     forwarded::write(headers, &admitted.seen, site.scheme, &site.forwarded_host, site.port);
     if let Some(session) = &exchange.session {
         rules.identify(session, headers);
