@@ -104,8 +104,9 @@ async fn look_up(gateway: &Gateway, exchange: &mut Exchange, site: &Site, found:
 
 /// `Some(Some(session))` = renewed, `Some(None)` = ended, `None` = as it was.
 async fn refreshed(gateway: &Gateway, exchange: &Exchange, live: &Live) -> Result<Option<Option<Arc<Session>>>> {
-    let Some(provider) = gateway.provider_named(&live.session.data.provider) else {
-        // The provider's section is gone from the configuration: so is whoever it vouched for.
+    let data = &live.session.data;
+    let Some(provider) = gateway.provider_named(&data.provider).filter(|p| p.issuer() == data.issuer) else {
+        // The provider is gone from the configuration: so is whoever it vouched for.
         return Ok(Some(None));
     };
     let metrics = Arc::clone(&gateway.metrics);

@@ -25,6 +25,7 @@ use crate::crypto::random;
 use crate::crypto::seal::{KeyRing, Place, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::http::cookie::{self as own, Attributes, Found};
+use crate::provider::Provider;
 use crate::store::memory::Memory;
 
 /// What all sessions of the memory store may weigh.
@@ -177,11 +178,12 @@ impl Sessions {
     }
 
     /// A new session with a new id (S-19).
-    pub fn create(&self, provider: &str, identity: Identity, tokens: Tokens) -> Arc<Session> {
+    pub fn create(&self, provider: &Provider, identity: Identity, tokens: Tokens) -> Arc<Session> {
         let now = clock::unix_now_ms();
         let data = Data {
             id: random::bytes(),
-            provider: provider.to_owned(),
+            provider: provider.name().to_owned(),
+            issuer: provider.issuer().to_owned(),
             identity,
             created_ms: now,
             expires_ms: now + millis(self.lifetime),

@@ -196,7 +196,8 @@ impl Sessions {
     /// The tokens as a session keeps them: times made absolute, the ID token only while it is of use.
     pub fn tokens(&self, fresh: provider::Tokens, old_id: Option<&Secret>, provider: &Provider) -> Tokens {
         let now = clock::unix_now_ms();
-        let life_ms = fresh.expires_in.map(|seconds| seconds.saturating_mul(1000));
+        // A life of nothing would mean a refresh with every request: as good as not said (O-05).
+        let life_ms = fresh.expires_in.filter(|seconds| *seconds > 0).map(|seconds| seconds.saturating_mul(1000));
         let before_ms = u64::try_from(self.refresh_before.as_millis()).unwrap_or(u64::MAX);
         let keeps_id = provider.has_end_session();
         Tokens {
