@@ -249,6 +249,7 @@ mod tests {
         let data = Data {
             id: [1; 16],
             provider: "main".into(),
+            issuer: "https://id.example.com".into(),
             identity: Identity::default(),
             created_ms: 1,
             expires_ms: 2,
