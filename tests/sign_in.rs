@@ -478,6 +478,17 @@ fn l_16_l_17_a_browser_that_keeps_no_session_is_told_why() {
 }
 
 #[test]
+fn l_16_a_browser_that_shows_its_session_signs_in_as_often_as_it_likes() {
+    let w = World::new();
+    let mut browser = w.gateway.signed_in();
+    for time in 0..6 {
+        let callback = browser.reach_callback("/oauth2/start?rd=%2Fback");
+        let answer = browser.navigate(&callback);
+        assert_eq!((answer.status, answer.location()), (302, "/back"), "sign-in {time}: {}", answer.text());
+    }
+}
+
+#[test]
 fn l_19_l_20_l_22_programs_get_401_and_no_sign_in_begins() {
     let w = World::new();
     let html = ("Accept", "text/html");

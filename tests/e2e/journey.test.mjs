@@ -81,7 +81,7 @@ test('l_08 dx_01 twenty visits without signing in leave at most five login cooki
   await context.close();
 });
 
-test('k_03 hx_18 a person in 200 groups signs in; every group arrives and every cookie fits', async () => {
+test('k_03 hx_18 a person in 400 groups signs in; every group arrives and every cookie fits', async () => {
   const context = await freshContext(browser);
   const page = await context.newPage();
   await visitAs(page, 'many', `${w.origin}/groups`);

@@ -42,7 +42,7 @@ beforeEach(() => {
 });
 
 async function status(target, { method = 'GET', host = w.host } = {}) {
-  const answer = await rawBytes(w.port, `${method} ${target} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`, { halfClose: true });
+  const answer = await rawBytes(w.port, `${method} ${target} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`);
   return statuses(answer)[0];
 }
 

@@ -10,9 +10,10 @@ import { handshake } from './lib/raw.mjs';
 import { world } from './lib/world.mjs';
 
 const SIZE = Math.round(Number(process.env.E2E_GIB ?? 1) * 1024 ** 3);
-const MEMORY_LIMIT = 40 * 1024 ** 2;
+// What the bodies may add to the memory that a first sign-in took: the allocator's warm-up of every worker, not the bodies.
+const MEMORY_GROWTH = 32 * 1024 ** 2;
 
-let w, browser, page, cookie;
+let w, browser, page, cookie, baseline;
 before(async () => {
   w = await world();
   browser = await launch();
@@ -20,6 +21,7 @@ before(async () => {
   page = await context.newPage();
   await visitAs(page, 'alice', `${w.origin}/`);
   cookie = await cookieHeader(context, w.origin);
+  baseline = await peakMemory();
 });
 after(async () => {
   await browser?.close();
@@ -33,8 +35,8 @@ async function peakMemory() {
 }
 
 async function assertFlat() {
-  const peak = await peakMemory();
-  assert.ok(peak < MEMORY_LIMIT, `Doorward took ${(peak / 1024 ** 2).toFixed(1)} MiB`);
+  const growth = (await peakMemory()) - baseline;
+  assert.ok(growth < MEMORY_GROWTH, `Doorward took ${(growth / 1024 ** 2).toFixed(1)} MiB more`);
 }
 
 function request(method, path, headers = {}) {
@@ -47,7 +49,7 @@ function request(method, path, headers = {}) {
   return { sent, answer };
 }
 
-test(`an upload of ${SIZE} bytes streams through, in less than 40 MiB`, async () => {
+test(`an upload of ${SIZE} bytes streams through, and memory stays flat`, async () => {
   const block = Buffer.alloc(64 * 1024, 'u');
   const { sent, answer } = request('POST', '/upload', { 'content-length': SIZE });
   function* blocks() {
@@ -60,7 +62,7 @@ test(`an upload of ${SIZE} bytes streams through, in less than 40 MiB`, async ()
   await assertFlat();
 });
 
-test(`a download of ${SIZE} bytes streams through, in less than 40 MiB`, async () => {
+test(`a download of ${SIZE} bytes streams through, and memory stays flat`, async () => {
   const { sent, answer } = request('GET', `/download?bytes=${SIZE}`);
   sent.end();
   const response = await answer;

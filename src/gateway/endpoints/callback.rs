@@ -94,12 +94,17 @@ async fn finish(call: &mut Call<'_>, found: &Found<'_>, login: &Login, answer: A
     let tokens = sessions.tokens(grant.tokens, None, provider);
     let session = sessions.create(provider, identity, tokens);
     let cookies = sessions.issue(&session, call.host(), found)?;
-    // SECURITY: S-19. Whatever session the browser came with is over.
-    if let Lookup::Live(old) = sessions.find(found, call.host(), call.exchange.now_ms) {
-        sessions.revoke(&old.session);
-    }
+    let guard = sessions.guard(call.host());
+    let counted = match sessions.find(found, call.host(), call.exchange.now_ms) {
+        Lookup::Live(old) => {
+            // SECURITY: S-19. Whatever session the browser came with is over.
+            sessions.revoke(&old.session);
+            // It has shown a session: whoever signs in again and again like this is in no loop (L-16).
+            guard.clear(found)
+        }
+        Lookup::Absent | Lookup::Refused => guard.completed(found),
+    };
     call.exchange.cookies.extend(cookies);
-    let counted = sessions.guard(call.host()).completed(found);
     call.exchange.cookies.extend(counted);
     gateway.metrics.login(provider.name(), "ok");
     audit!(

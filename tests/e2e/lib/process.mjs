@@ -65,12 +65,13 @@ export function start(command, args, options = {}) {
     pid: child.pid,
     output,
     ended,
-    running: () => child.exitCode === null && child.signalCode === null,
+    // Without a pid it never ran: the program is missing.
+    running: () => child.pid !== undefined && child.exitCode === null && child.signalCode === null,
     signal: (name) => child.kill(name),
     async stop() {
       child.kill('SIGKILL');
       process.off('exit', kill);
-      return ended;
+      return ended.catch(() => {});
     },
   };
 }

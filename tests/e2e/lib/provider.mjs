@@ -11,7 +11,7 @@ export const ODD_CLIENT = { id: 'odd:client', secret: `sp ace+plus%25/slash:colo
 
 // Names that do not compress, so that the session needs more than one cookie.
 export const MANY_GROUPS = Array.from(
-  { length: 200 },
+  { length: 400 },
   (_, n) => `g-${createHash('sha256').update(String(n)).digest('hex').slice(0, 12)}`,
 );
 
