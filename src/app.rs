@@ -20,6 +20,7 @@ use crate::server::{Common, Live, Served, admin, start};
 use crate::session::manager::State;
 use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::writer::Writer;
 
 /// Why the process could not run.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,7 @@ pub enum Failure {
 pub struct Running {
     pub live: Live,
     pub shared: Shared,
+    writer: Writer,
     drain: watch::Sender<bool>,
     /// A message: a worker ended by itself. Closed: all have ended.
     ended: mpsc::Receiver<()>,
@@ -68,6 +70,10 @@ pub async fn run(settings: Settings, reload: Reload) -> Result<(), Failure> {
             }
         }
         name = terminate.next() => tracing::warn!(signal = name, "a second signal: ending at once"),
+    }
+    running.writer.flush();
+    if running.writer.lost() > 0 {
+        tracing::warn!(lines = running.writer.lost(), "access lines were dropped: stdout was not read fast enough");
     }
     tracing::info!("ended");
     Ok(())
@@ -99,13 +105,20 @@ pub async fn launch(settings: Settings) -> Result<Running, Failure> {
         let listener = admin::bind(address).await.map_err(Failure::Listen)?;
         tokio::spawn(admin::run(listener, Arc::clone(&live)));
     }
+    let writer = Writer::start()?;
     let (drain, draining) = watch::channel(false);
     let (alive, ended) = mpsc::channel(1);
-    let common = Common { live: Arc::clone(&live), drain: draining, open: Arc::new(AtomicUsize::new(0)), json_log };
+    let common = Common {
+        live: Arc::clone(&live),
+        drain: draining,
+        open: Arc::new(AtomicUsize::new(0)),
+        json_log,
+        writer: writer.clone(),
+    };
     start(sets, &common, &alive)?;
     let addresses: Vec<String> = listen.iter().map(ToString::to_string).collect();
     tracing::info!(listen = %addresses.join(" "), workers, version = env!("CARGO_PKG_VERSION"), "doorward is up");
-    Ok(Running { live, shared, drain, ended, timeout })
+    Ok(Running { live, shared, writer, drain, ended, timeout })
 }
 
 /// One configuration, ready to be served.

@@ -18,6 +18,7 @@ use crate::gateway::Gateway;
 use crate::gateway::conn::Worker;
 use crate::net::listen::Bound;
 use crate::telemetry::access::{FLUSH_EVERY, Sink};
+use crate::telemetry::writer::Writer;
 
 /// What is served now. Swapped whole at a reload.
 pub struct Served {
@@ -36,6 +37,7 @@ pub struct Common {
     /// Open connections of all workers.
     pub open: Arc<AtomicUsize>,
     pub json_log: bool,
+    pub writer: Writer,
 }
 
 /// Starts a thread for each set of sockets. Each holds a clone of `alive` for as long as it has anything under way.
@@ -69,8 +71,11 @@ impl Drop for Alive {
 }
 
 async fn work(index: usize, sockets: Vec<Bound>, common: Common) {
-    let worker =
-        Arc::new(Worker { index, sink: Sink::new(common.json_log), tunnels: tokio_util::task::TaskTracker::new() });
+    let worker = Arc::new(Worker {
+        index,
+        sink: Sink::new(common.json_log, common.writer.clone()),
+        tunnels: tokio_util::task::TaskTracker::new(),
+    });
     let flusher = tokio::spawn({
         let worker = Arc::clone(&worker);
         async move {
@@ -98,7 +103,4 @@ async fn work(index: usize, sockets: Vec<Bound>, common: Common) {
     worker.tunnels.wait().await;
     flusher.abort();
     worker.sink.flush();
-    if worker.sink.lost() > 0 {
-        tracing::warn!(lines = worker.sink.lost(), "access lines were lost: stdout could not be written");
-    }
 }
