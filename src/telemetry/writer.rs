@@ -1,7 +1,7 @@
 //! The thread that writes the access log to stdout. Whoever reads stdout may stop reading; a proxy must not stop with
 //! them. So workers hand their lines over and go on; what does not fit the queue is dropped and counted.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
