@@ -9,6 +9,7 @@ use http::header::HeaderValue;
 use tokio_util::task::TaskTracker;
 
 use super::site::Site;
+use crate::http::forwarded::address_value;
 use crate::session::Session;
 use crate::telemetry::access::Sink;
 
@@ -23,6 +24,8 @@ pub struct Worker {
 /// One client connection.
 pub struct Conn {
     pub peer: IpAddr,
+    /// PERF: `peer` as text, made once a connection: for X-Forwarded-For and the access log.
+    pub address: HeaderValue,
     pub worker: Arc<Worker>,
     memo: Mutex<Memo>,
     phase: AtomicU8,
@@ -62,6 +65,7 @@ impl Conn {
     pub fn new(peer: IpAddr, worker: Arc<Worker>) -> Self {
         Self {
             peer,
+            address: address_value(peer),
             worker,
             memo: Mutex::default(),
             phase: AtomicU8::new(IDLE),
@@ -103,7 +107,7 @@ impl Conn {
     /// Bytes came while no request was under way: a head has begun.
     pub fn reading(&self) {
         if self.phase.load(Ordering::Relaxed) == IDLE {
-            self.enter(HEAD);
+            self.enter(HEAD, Instant::now());
         }
     }
 
@@ -113,8 +117,8 @@ impl Conn {
     }
 
     /// The answer has ended.
-    pub fn idle(&self) {
-        self.enter(IDLE);
+    pub fn idle(&self, now: Instant) {
+        self.enter(IDLE, now);
     }
 
     /// Whether the peer has taken longer than it may: for a head, or between requests.
@@ -128,8 +132,9 @@ impl Conn {
         }
     }
 
-    fn enter(&self, phase: u8) {
-        self.since.store(u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    fn enter(&self, phase: u8, now: Instant) {
+        let since = now.saturating_duration_since(self.opened).as_millis();
+        self.since.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.phase.store(phase, Ordering::Relaxed);
     }
 }

@@ -79,8 +79,9 @@ pub struct Gateway {
     epoch: u64,
     /// `{prefix}/`
     own: String,
-    own_counters: (Arc<str>, Arc<metrics::Route>),
-    unrouted: (Arc<str>, Arc<metrics::Route>),
+    /// Counters of our own endpoints, and of what matches no route.
+    own_counters: Arc<metrics::Route>,
+    unrouted: Arc<metrics::Route>,
     draining: Arc<AtomicBool>,
 }
 
@@ -115,7 +116,6 @@ impl Gateway {
             provider.start();
         }
         let hsts = settings.server.tls.as_ref().map(|t| t.hsts.as_secs()).filter(|s| *s > 0);
-        let label = |name: &str| (Arc::from(name), metrics.route(name));
         Ok(Self {
             table: Table::new(&settings.routes),
             rules: rules?,
@@ -125,8 +125,8 @@ impl Gateway {
             hsts: hsts.and_then(|s| HeaderValue::try_from(format!("max-age={s}")).ok()),
             epoch: shared.state.epoch(),
             own: format!("{}/", settings.server.prefix),
-            own_counters: label("doorward"),
-            unrouted: label("none"),
+            own_counters: metrics.route("doorward"),
+            unrouted: metrics.route("none"),
             draining: Arc::clone(&shared.draining),
             sessions: Arc::new(sessions),
             metrics,
@@ -176,7 +176,7 @@ pub async fn handle(gateway: &Arc<Gateway>, conn: &Arc<Conn>, request: Request<I
         method: request.method(),
         target: request.uri().path_and_query(),
         id: forward::request_id(request.headers(), trusted),
-        unrouted: (&gateway.unrouted.0, &gateway.unrouted.1),
+        unrouted: &gateway.unrouted,
         now_ms: clock::unix_now_ms(),
         log: gateway.settings.telemetry.access_log,
     });
@@ -230,8 +230,7 @@ async fn journey(
         exchange.decided(Outcome::Deny);
         return Err(Asker::new(gateway, exchange, &parts.method, &parts.headers).not_found());
     };
-    exchange.route = Arc::clone(&rules.name);
-    exchange.counters = Arc::clone(&rules.counters);
+    exchange.route = Arc::clone(&rules.counters);
 
     let cookie = match authenticate::authenticate(gateway, exchange, Some(rules), &admitted.site, &parts.headers).await
     {
@@ -270,7 +269,7 @@ async fn turn_away(
             audit!(
                 event = "refused",
                 user = %Safe(user.as_deref().unwrap_or("-")),
-                route = &*rules.name,
+                route = rules.name(),
                 rule = %Safe(rule),
                 client = %exchange.client,
                 request_id = exchange.id(),

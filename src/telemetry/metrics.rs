@@ -105,7 +105,7 @@ impl Metrics {
     /// The counters of one route, made once and found again after a reload.
     pub fn route(&self, name: &str) -> Arc<Route> {
         let mut routes = self.routes.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(routes.entry(name.to_owned()).or_insert_with(|| Arc::new(Route::new(self.workers))))
+        Arc::clone(routes.entry(name.to_owned()).or_insert_with(|| Arc::new(Route::new(name, self.workers))))
     }
 
     pub fn login(&self, provider: &str, outcome: &'static str) {
@@ -140,6 +140,7 @@ impl Metrics {
 
 /// One route's counters, one shard a worker so that workers share no cache line.
 pub struct Route {
+    name: Box<str>,
     shards: Box<[Shard]>,
 }
 
@@ -157,14 +158,18 @@ struct Time {
 }
 
 impl Route {
-    fn new(workers: usize) -> Self {
+    fn new(name: &str, workers: usize) -> Self {
         let shard = || Shard {
             codes: Box::new([const { AtomicU64::new(0) }; CODES]),
             decisions: Default::default(),
             total: Time::default(),
             overhead: Time::default(),
         };
-        Self { shards: (0..workers).map(|_| shard()).collect() }
+        Self { name: name.into(), shards: (0..workers).map(|_| shard()).collect() }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Counts one finished request. `overhead` = the time not spent waiting for the upstream.
@@ -211,12 +216,8 @@ impl fmt::Debug for Routes {
 impl Collector for Routes {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let routes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut family = encoder.encode_descriptor(
-            "requests",
-            "Requests, by route and status",
-            None,
-            MetricType::Counter,
-        )?;
+        let mut family =
+            encoder.encode_descriptor("requests", "Requests, by route and status", None, MetricType::Counter)?;
         for (name, route) in routes.iter() {
             for code in 0..CODES {
                 let n = route.sum(|s| s.codes.get(code).map_or(0, |c| c.load(Ordering::Relaxed)));
@@ -226,12 +227,8 @@ impl Collector for Routes {
                 }
             }
         }
-        let mut family = encoder.encode_descriptor(
-            "decisions",
-            "Decisions, by route and outcome",
-            None,
-            MetricType::Counter,
-        )?;
+        let mut family =
+            encoder.encode_descriptor("decisions", "Decisions, by route and outcome", None, MetricType::Counter)?;
         for (name, route) in routes.iter() {
             for outcome in Outcome::ALL {
                 let n = route.sum(|s| s.decisions.get(outcome as usize).map_or(0, |c| c.load(Ordering::Relaxed)));
@@ -239,12 +236,8 @@ impl Collector for Routes {
                 ConstCounter::new(n).encode(family.encode_family(&labels)?)?;
             }
         }
-        times(&mut encoder, &routes, "request_seconds", "Time to the end of the answer, in seconds", |s| {
-            &s.total
-        })?;
-        times(&mut encoder, &routes, "overhead_seconds", "Time spent outside the upstream, in seconds", |s| {
-            &s.overhead
-        })
+        times(&mut encoder, &routes, "request_seconds", "Time to the end of the answer, in seconds", |s| &s.total)?;
+        times(&mut encoder, &routes, "overhead_seconds", "Time spent outside the upstream, in seconds", |s| &s.overhead)
     }
 }
 
