@@ -10,7 +10,6 @@ use http::header::HeaderValue;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::audit;
 use crate::config::settings::Settings;
 use crate::error::Error;
 use crate::gateway::{Gateway, Shared};
@@ -33,6 +32,8 @@ pub enum Failure {
     Gateway(#[from] Error),
     #[error("the system refused: {0}")]
     System(#[from] io::Error),
+    #[error("a worker thread ended by itself; see the log above")]
+    Worker,
 }
 
 /// A server that is up: what a test or the demo holds on to.
@@ -40,6 +41,7 @@ pub struct Running {
     pub live: Live,
     pub shared: Shared,
     drain: watch::Sender<bool>,
+    /// A message: a worker ended by itself. Closed: all have ended.
     ended: mpsc::Receiver<()>,
     timeout: Duration,
 }
@@ -56,6 +58,7 @@ pub async fn run(settings: Settings, reload: Reload) -> Result<(), Failure> {
                 break;
             }
             _ = hangup.recv() => reload.run(&running),
+            Some(()) = running.ended.recv() => return Err(Failure::Worker),
         }
     }
     tokio::select! {
@@ -89,7 +92,7 @@ pub async fn launch(settings: Settings) -> Result<Running, Failure> {
     let listen = settings.server.listen.clone();
     let admin_address = settings.admin.as_ref().map(|a| a.listen);
     let json_log = log::is_json(settings.telemetry.format);
-    let served = build(settings, &shared)?;
+    let served = build(settings, &shared, None)?;
     let sets = bind_all(&listen, workers).map_err(Failure::Listen)?;
     let live: Live = Arc::new(ArcSwap::from_pointee(served));
     if let Some(address) = admin_address {
@@ -100,17 +103,18 @@ pub async fn launch(settings: Settings) -> Result<Running, Failure> {
     let (alive, ended) = mpsc::channel(1);
     let common = Common { live: Arc::clone(&live), drain: draining, open: Arc::new(AtomicUsize::new(0)), json_log };
     start(sets, &common, &alive)?;
-    tracing::info!(listen = ?listen, workers, version = env!("CARGO_PKG_VERSION"), "doorward is up");
+    let addresses: Vec<String> = listen.iter().map(ToString::to_string).collect();
+    tracing::info!(listen = %addresses.join(" "), workers, version = env!("CARGO_PKG_VERSION"), "doorward is up");
     Ok(Running { live, shared, drain, ended, timeout })
 }
 
 /// One configuration, ready to be served.
-pub fn build(settings: Settings, shared: &Shared) -> Result<Served, Failure> {
+pub fn build(settings: Settings, shared: &Shared, before: Option<&Gateway>) -> Result<Served, Failure> {
     let tls = settings.server.tls.as_ref().map(tls::acceptor).transpose().map_err(Failure::Tls)?;
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    Ok(Served { gateway: Arc::new(Gateway::new(settings, shared)?), tls })
+    Ok(Served { gateway: Arc::new(Gateway::new(settings, shared, before)?), tls })
 }
 
 impl Running {
@@ -118,9 +122,9 @@ impl Running {
     pub async fn drain(&mut self) -> bool {
         self.shared.draining.store(true, Ordering::Relaxed);
         self.drain.send_replace(true);
-        audit!(event = "drain", timeout_seconds = self.timeout.as_secs());
         // Every worker holds a sender; the channel ends when the last is gone.
-        tokio::time::timeout(self.timeout, self.ended.recv()).await.is_ok()
+        let all = async { while self.ended.recv().await.is_some() {} };
+        tokio::time::timeout(self.timeout, all).await.is_ok()
     }
 }
 

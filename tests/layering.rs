@@ -1,6 +1,14 @@
 //! The order of the rooms: a file may use only rooms below its own. Read from the sources, so that a new file cannot
 //! forget it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail loudly"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

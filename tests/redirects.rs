@@ -1,5 +1,13 @@
 //! Open redirects (the R rows): whatever `rd` says, the browser ends at our own origin.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail loudly"
+)]
+
 mod support;
 
 use support::browser::NAVIGATE;
@@ -96,7 +104,7 @@ fn is_local(base: &str, location: &str) -> bool {
 /// A whole sign-in from `start?rd=`; where its callback leads.
 fn returned(gateway: &Gateway, rd: &str) -> String {
     let mut browser = gateway.browser();
-    let callback = browser.to_callback(&format!("/oauth2/start?rd={rd}"));
+    let callback = browser.reach_callback(&format!("/oauth2/start?rd={rd}"));
     let answer = browser.navigate(&callback);
     assert_eq!(answer.status, 302, "{rd}: {}", answer.text());
     answer.location().to_owned()
@@ -138,6 +146,22 @@ fn r_01_good_return_urls_are_kept_whole() {
     }
     let absolute = gateway.url("/abs?x=1");
     assert_eq!(returned(&gateway, &encoded(&absolute)), "/abs?x=1");
+}
+
+/// The address that was asked for first, not only `rd`, is where a sign-in returns to.
+#[test]
+fn r_01_a_visited_path_returns_to_our_own_origin() {
+    let (_provider, _upstream, gateway) = world();
+    for path in
+        ["//evil.test/x", "///evil.test", "/.//evil.test", "//evil.test?q=1", "/x/..//evil.test", "/%2e//evil.test"]
+    {
+        let mut browser = gateway.browser();
+        let callback = browser.reach_callback(path);
+        let location = browser.navigate(&callback).location().to_owned();
+        assert!(is_local(&gateway.base, &location) && location.contains("evil.test"), "{path} led to {location:?}");
+    }
+    let told = gateway.browser().fetch("//evil.test/x").json();
+    assert!(told["login_url"].as_str().unwrap().ends_with("rd=%2Fevil%2Etest%2Fx"), "{told}");
 }
 
 #[test]

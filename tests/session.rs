@@ -1,5 +1,13 @@
 //! The session cookie from outside: what opens it, how long it lives, how it ends. Rows S-, K-, RL-.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail loudly"
+)]
+
 mod support;
 
 use std::time::{Duration, Instant};
@@ -96,7 +104,7 @@ fn s_07_s_08_a_value_counts_only_under_its_own_name() {
     assert_eq!(ask(&gateway, &format!("doorward=1{login}")), 401);
     let session = gateway.signed_in().cookies("doorward").into_iter().find(|(n, _)| n == "doorward").unwrap().1;
     let mut browser = gateway.browser();
-    let callback = browser.to_callback("/");
+    let callback = browser.reach_callback("/");
     let (name, _) = browser.cookies("doorward.login.").pop().unwrap();
     let calls = provider.demo.stats().hits(doorward::demo::provider::Endpoint::Token);
     let answer = browser.send("GET", &callback, &[("Cookie", &format!("{name}={session}"))], b"");
@@ -197,7 +205,7 @@ fn s_16_s_17_junk_beside_the_cookie_locks_nobody_out() {
         }
     }
     let mut tab = gateway.browser();
-    let callback = tab.to_callback("/in");
+    let callback = tab.reach_callback("/in");
     let own = header(&tab);
     let (login, _) = tab.cookies("doorward.login.").pop().unwrap();
     let cookie = format!("doorward=junk; doorward.login.zz=junk; {login}=junk; {own}");
@@ -316,4 +324,114 @@ fn rf_01_many_requests_at_expiry_cost_one_refresh() {
     assert_eq!(late.fetch("/x").status, 200, "the old cookie within the grace");
     assert_eq!((refreshes(), provider.demo.stats().refresh_reuse), (1, 0));
     assert!(!late.cookies("doorward").is_empty());
+}
+
+fn short_lived(ttl_seconds: u64, rotate: bool, session: &str) -> (Provider, Upstream, Gateway) {
+    let upstream = Upstream::start();
+    let provider = Provider::with(doorward::demo::provider::Options {
+        alg: doorward::demo::provider::SigningAlg::Es256,
+        access_token_ttl: Duration::from_secs(ttl_seconds),
+        rotate,
+        ..Default::default()
+    });
+    let gateway = Gateway::with(provider.issuer(), &upstream, Extra { session: session.into(), ..Extra::default() });
+    (provider, upstream, gateway)
+}
+
+fn pass(time: Duration) {
+    let end = Instant::now() + time;
+    eventually("time passes", || Instant::now() > end);
+}
+
+#[test]
+fn o_06_a_refresh_token_that_is_not_replaced_serves_again() {
+    let (provider, _upstream, gateway) = short_lived(2, false, "refresh_grace = \"500ms\"");
+    let mut browser = gateway.signed_in();
+    eventually("the third refresh", || {
+        assert_eq!(browser.fetch("/x").status, 200, "after {} refreshes", provider.demo.stats().refresh_grants.ok);
+        provider.demo.stats().refresh_grants.ok >= 3
+    });
+}
+
+#[test]
+fn rf_01_whoever_comes_back_long_after_a_refresh_in_the_background_gets_its_successor() {
+    let (provider, _upstream, gateway) = short_lived(8, true, "refresh_grace = \"500ms\"");
+    let mut browser = gateway.signed_in();
+    let before = header(&browser);
+    pass(Duration::from_millis(4_200));
+    assert_eq!(browser.fetch("/x").status, 200);
+    eventually("the refresh", || provider.demo.stats().refresh_grants.ok == 1);
+    assert_eq!(header(&browser), before, "this one waited for the refresh");
+    pass(Duration::from_millis(1_000));
+    assert_eq!(browser.fetch("/x").status, 200, "signed out by an answer that it never got");
+    assert_ne!(header(&browser), before);
+    pass(Duration::from_millis(1_000));
+    assert_eq!(ask(&gateway, &before), 401, "a copy of the replaced cookie after the grace");
+    assert_eq!(browser.fetch("/x").status, 200);
+}
+
+#[test]
+fn c_19_a_refresh_of_another_sign_in_ends_the_session() {
+    let (provider, _upstream, gateway) = short_lived(2, true, "");
+    let mut browser = gateway.signed_in();
+    let tamper = doorward::demo::provider::Fault::tamper(|_, claims| {
+        let at = claims["auth_time"].as_u64().unwrap();
+        claims.insert("auth_time".into(), (at + 1).into());
+    });
+    provider.demo.control().fault(doorward::demo::provider::Endpoint::Token, tamper);
+    pass(Duration::from_millis(2_100));
+    assert_eq!(browser.fetch("/x").status, 401);
+    assert!(browser.cookies("doorward").is_empty());
+}
+
+#[test]
+fn ox_08_a_sign_out_wins_over_a_refresh_under_way() {
+    for store in ["cookie", "memory"] {
+        let (provider, upstream, gateway) = short_lived(2, true, &format!("store = \"{store}\""));
+        let browser = gateway.signed_in();
+        pass(Duration::from_millis(2_100));
+        upstream.clear();
+        let endpoint = doorward::demo::provider::Endpoint::Token;
+        let calls = provider.demo.stats().hits(endpoint);
+        provider.demo.control().token_delay(Duration::from_millis(700));
+        let mut waiting = browser.clone();
+        let waits = std::thread::spawn(move || (waiting.fetch("/x").status, waiting));
+        eventually("the refresh", || provider.demo.stats().hits(endpoint) > calls);
+        let mut leaving = browser.clone();
+        leaving.send("GET", "/oauth2/sign_out", &[NAVIGATE[0], NAVIGATE[1], ("Sec-Fetch-Site", "same-origin")], b"");
+        let (status, mut waited) = waits.join().unwrap();
+        assert_eq!(status, 401, "{store}");
+        assert_eq!(waited.fetch("/x").status, 401, "{store}: what the refresh left behind");
+        assert_eq!(ask(&gateway, &header(&browser)), 401, "{store}");
+        assert!(upstream.seen().is_empty(), "{store}");
+    }
+}
+
+#[test]
+fn s_05_a_reload_keeps_the_time_of_use_and_the_claims_of_kept_sessions() {
+    let (provider, upstream) = (Provider::start(), Upstream::start());
+    let with = |claims: &[&str]| {
+        let headers: Vec<_> =
+            claims.iter().map(|c| format!("{{ header = \"X-Claim-{c}\", claim = \"{c}\" }}")).collect();
+        let routes = format!(
+            "[[route]]\npath = \"/\"\nupstream = \"UPSTREAM\"\naccess = \"authenticated\"\nidentity = [{}]\n",
+            headers.join(", ")
+        );
+        let session = "store = \"memory\"\nidle_timeout = \"2s\"".to_owned();
+        Extra { session, routes: Some(routes), ..Extra::default() }
+    };
+    let gateway = Gateway::with(provider.issuer(), &upstream, with(&["email", "name"]));
+    let mut browser = gateway.signed_in();
+    let end = Instant::now() + Duration::from_millis(3_000);
+    eventually("longer use than the idle time", || browser.fetch("/x").status != 200 || Instant::now() > end);
+    let claims = |upstream: &Upstream| {
+        let seen = upstream.last();
+        (seen.all("x-claim-email").concat(), seen.all("x-claim-name").concat())
+    };
+    assert_eq!(browser.fetch("/x").status, 200);
+    let before = claims(&upstream);
+    gateway.reload(provider.issuer(), &upstream, &with(&["name", "email"]));
+    eventually("the reload", || gateway.metric("doorward_reloads_total{outcome=\"ok\"}") >= 1.0);
+    assert_eq!(browser.fetch("/x").status, 200, "the reload took it for idle");
+    assert_eq!(claims(&upstream), before);
 }

@@ -1,5 +1,14 @@
 //! Sign-in from outside: the process, the demo provider, faults. Rows C-, L-, P-, I-, O-.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::type_complexity,
+    reason = "a test may fail loudly"
+)]
+
 mod support;
 
 use std::sync::Arc;
@@ -54,7 +63,7 @@ impl World {
         change: impl Fn(&mut Map<String, Value>, &mut Map<String, Value>) + Send + Sync + 'static,
     ) {
         let mut browser = self.gateway.browser();
-        let callback = browser.to_callback("/");
+        let callback = browser.reach_callback("/");
         self.control().clear();
         self.control().fault_times(Endpoint::Token, Fault::tamper(change), 1);
         let answer = browser.navigate(&callback);
@@ -210,7 +219,7 @@ fn c_08_l_29_answers_that_are_none_fail_closed() {
         ("redirect", Fault::Redirect("http://127.0.0.1:1/".into()), 502),
     ] {
         let mut browser = w.gateway.browser();
-        let callback = browser.to_callback("/");
+        let callback = browser.reach_callback("/");
         w.control().fault_times(Endpoint::Token, fault, 1);
         let answer = browser.navigate(&callback);
         assert_eq!(answer.status, status, "{what}: {}", answer.text());
@@ -300,7 +309,7 @@ fn c_22_b_07_l_02_a_callback_counts_only_with_the_state_of_this_browser() {
     ];
     for (what, change) in changes {
         let mut browser = w.gateway.browser();
-        let callback = browser.to_callback("/");
+        let callback = browser.reach_callback("/");
         let answer = browser.navigate(&with(&callback, change));
         assert_eq!(answer.status, 400, "{what}: {}", answer.text());
         w.rejected(what, &mut browser, &answer);
@@ -313,11 +322,11 @@ fn c_22_an_error_of_the_provider_is_a_page_and_no_loop() {
     let w = World::new();
     for error in ["access_denied", "login_required", "server_error", "<b>x</b>"] {
         let mut browser = w.gateway.browser();
-        let callback = browser.to_callback("/");
+        let callback = browser.reach_callback("/");
         let answer = browser.navigate(&with(&callback, |n, v| Some(if n == "code" { return None } else { v })));
         assert_eq!(answer.status, 400);
         let mut browser = w.gateway.browser();
-        let callback = browser.to_callback("/");
+        let callback = browser.reach_callback("/");
         let spoiled = with(&callback, |n, v| (n != "code").then_some(v))
             + "&error_description=%3Cb%3Eno%3C%2Fb%3E&error="
             + &url::form_urlencoded::byte_serialize(error.as_bytes()).collect::<String>();
@@ -347,14 +356,14 @@ fn i_01_i_02_o_02_l_13_the_issuer_must_answer_for_itself_and_once() {
     ];
     for (what, spoil) in spoil {
         let mut browser = w.gateway.browser();
-        let callback = browser.to_callback("/");
+        let callback = browser.reach_callback("/");
         let answer = browser.navigate(&spoil(&callback));
         assert_eq!(answer.status, 400, "{what}");
         w.rejected(what, &mut browser, &answer);
     }
     assert_eq!(w.token_calls(), 0, "the token endpoint was asked");
     let mut browser = w.gateway.browser();
-    let callback = browser.to_callback("/kept?x=1");
+    let callback = browser.reach_callback("/kept?x=1");
     let answer = browser.navigate(&(callback + "&foo=bar&session_state=x"));
     assert_eq!((answer.status, answer.location()), (302, "/kept?x=1"), "o_03 unknown parameters are ignored");
 }
@@ -363,7 +372,7 @@ fn i_01_i_02_o_02_l_13_the_issuer_must_answer_for_itself_and_once() {
 fn l_01_l_04_p_03_a_callback_belongs_to_the_browser_that_began_it() {
     let w = World::new();
     let mut attacker = w.gateway.browser();
-    let callback = attacker.to_callback("/");
+    let callback = attacker.reach_callback("/");
     let mut victim = w.gateway.browser();
     let answer = victim.navigate(&callback);
     assert_eq!(answer.status, 400);
@@ -389,10 +398,10 @@ fn l_01_l_04_p_03_a_callback_belongs_to_the_browser_that_began_it() {
 fn l_05_another_persons_code_fails_at_pkce() {
     let w = World::new();
     w.control().auto_login(Some("bob"));
-    let bobs = w.gateway.browser().to_callback("/");
+    let bobs = w.gateway.browser().reach_callback("/");
     w.control().auto_login(Some("alice"));
     let mut victim = w.gateway.browser();
-    let alices = victim.to_callback("/");
+    let alices = victim.reach_callback("/");
     let code = url::Url::parse(&bobs).unwrap().query_pairs().find(|(n, _)| n == "code").unwrap().1.into_owned();
     let answer = victim.navigate(&with(&alices, |n, v| Some(if n == "code" { code.clone() } else { v })));
     assert_eq!(answer.status, 400);
@@ -404,7 +413,7 @@ fn l_05_another_persons_code_fails_at_pkce() {
 fn l_07_p_03_a_callback_is_redeemed_once_however_often_it_comes() {
     let w = World::new();
     let mut browser = w.gateway.browser();
-    let callback = browser.to_callback("/");
+    let callback = browser.reach_callback("/");
     let answers: Vec<Answer> = std::thread::scope(|scope| {
         let both: Vec<_> = (0..2)
             .map(|_| {
@@ -463,7 +472,7 @@ fn l_16_l_17_a_browser_that_keeps_no_session_is_told_why() {
     assert_eq!(answer.status, 400);
     assert!(answer.text().contains("cookie") && answer.text().contains("public_url"), "{}", answer.text());
     let mut nothing = w.gateway.browser();
-    let callback = nothing.to_callback("/");
+    let callback = nothing.reach_callback("/");
     nothing.jars.clear();
     assert_eq!(nothing.navigate(&callback).status, 400, "no cookies at all: one trip and a page");
 }
@@ -520,7 +529,7 @@ allow = [{ group = "admins" }]
     let gateway =
         Gateway::with(provider.issuer(), &upstream, Extra { routes: Some(routes.into()), ..Extra::default() });
     let control = provider.demo.control();
-    let mut with_claim = |name: &'static str, value: Value| {
+    let with_claim = |name: &'static str, value: Value| {
         control.clear();
         control.fault_times(
             Endpoint::Token,
@@ -626,7 +635,7 @@ fn o_11_no_secret_is_in_the_log_even_when_everything_is_logged() {
     let extra = Extra { env: vec![("DOORWARD_TELEMETRY__LOG".into(), "trace".into())], ..Extra::default() };
     let gateway = Gateway::with(provider.issuer(), &upstream, extra);
     let mut browser = gateway.browser();
-    let callback = browser.to_callback("/x?access_token=MARK-QUERY");
+    let callback = browser.reach_callback("/x?access_token=MARK-QUERY");
     let mut secrets: Vec<String> = browser.cookies("doorward").into_iter().map(|(_, v)| v).collect();
     let parameters = url::Url::parse(&callback).unwrap();
     secrets.extend(parameters.query_pairs().filter(|(n, _)| n == "code" || n == "state").map(|(_, v)| v.into_owned()));

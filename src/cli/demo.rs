@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::process::ExitCode;
 
 use super::{FAILED, control, fail};
@@ -40,10 +41,13 @@ async fn run(port: u16) -> Result<(), String> {
         .map_err(|e| format!("the demo provider cannot start: {e}"))?;
     let _sample = sample::start(sample_socket).map_err(|e| format!("the sample application cannot start: {e}"))?;
 
-    let dir = std::env::temp_dir().join(format!("doorward-demo-{}", std::process::id()));
+    // A name that nobody can have prepared, readable by nobody else: the file holds a session key.
+    let dir = std::env::temp_dir().join(format!("doorward-demo-{}", random::token()));
     let file = dir.join("doorward.toml");
     let text = configuration(gateway, provider.issuer(), sample_port);
-    std::fs::create_dir_all(&dir)
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&dir)
         .and_then(|()| std::fs::write(&file, text))
         .map_err(|e| format!("{}: {e}", file.display()))?;
     let sources = Sources { file: Some(file.clone()), env: Vec::new(), flags: Flags::default() };

@@ -7,29 +7,13 @@ use url::Url;
 use super::problem::Reason;
 use super::read::Table;
 use super::secrets;
-use super::settings::{Claims, ClientAuth, Par, Provider};
+use super::settings::{Claims, ClientAuth, OWN_PARAMETERS, Par, Provider};
 use super::values::{self, seconds};
 use crate::http::origin::Origin;
 use crate::secret::Secret;
 
 const ALGORITHMS: [&str; 12] =
     ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384", "HS512"];
-
-/// Parameters of the authorization request that Doorward sets itself (L-23).
-const OWN_PARAMETERS: [&str; 12] = [
-    "client_id",
-    "client_secret",
-    "code_challenge",
-    "code_challenge_method",
-    "nonce",
-    "redirect_uri",
-    "request",
-    "request_uri",
-    "response_mode",
-    "response_type",
-    "scope",
-    "state",
-];
 
 /// Keys of the contract that this version does not have.
 const LATER: [&str; 12] = [

@@ -1,6 +1,7 @@
 //! What the gateway runs by: parsed, typed, cross-checked. Only `config::load` makes one; nothing here is read again
 //! from the file, and every field is valid by construction.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -64,6 +65,16 @@ pub enum Listen {
     Unix(PathBuf),
 }
 
+/// As it is written in the configuration.
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Tls {
     pub cert: PathBuf,
@@ -86,7 +97,7 @@ pub struct Admin {
     pub listen: SocketAddr,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Provider {
     /// The section's name, `[provider.NAME]`.
     pub name: String,
@@ -119,6 +130,23 @@ pub enum ClientAuth {
     Post,
 }
 
+/// Parameters of the authorization request that Doorward sets itself, or that would replace all of them: no
+/// `extra_params` can (L-23).
+pub const OWN_PARAMETERS: [&str; 12] = [
+    "client_id",
+    "client_secret",
+    "code_challenge",
+    "code_challenge_method",
+    "nonce",
+    "redirect_uri",
+    "request",
+    "request_uri",
+    "response_mode",
+    "response_type",
+    "scope",
+    "state",
+];
+
 /// Pushed authorization requests (RFC 9126).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Par {
@@ -128,7 +156,7 @@ pub enum Par {
 }
 
 /// Dotted paths into the ID token's claims, then userinfo's.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Claims {
     pub user: String,
     pub email: String,

@@ -10,6 +10,7 @@ use super::conn::Known;
 use super::exchange::Exchange;
 use super::rules::Rules;
 use super::site::Site;
+use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::http::cookie::{Found, without_own};
 use crate::session::Session;
@@ -102,10 +103,10 @@ async fn look_up(gateway: &Gateway, exchange: &mut Exchange, site: &Site, found:
 }
 
 /// `Some(Some(session))` = renewed, `Some(None)` = ended, `None` = as it was.
-#[expect(clippy::option_option, reason = "three outcomes of one look")]
 async fn refreshed(gateway: &Gateway, exchange: &Exchange, live: &Live) -> Result<Option<Option<Arc<Session>>>> {
-    let Some(provider) = gateway.provider_named(&live.session.data.provider) else {
-        // The provider's section is gone from the configuration: so is whoever it vouched for.
+    let data = &live.session.data;
+    let Some(provider) = gateway.provider_named(&data.provider).filter(|p| p.issuer() == data.issuer) else {
+        // The provider is gone from the configuration: so is whoever it vouched for.
         return Ok(Some(None));
     };
     let metrics = Arc::clone(&gateway.metrics);
@@ -122,7 +123,8 @@ async fn refreshed(gateway: &Gateway, exchange: &Exchange, live: &Live) -> Resul
         None => flight.wait(provider.settings().timeout).await,
     };
     match outcome {
-        Outcome::Fresh(session) => Ok(Some(Some(session))),
+        // SECURITY: OX-08. It may have been signed out while this request waited.
+        Outcome::Fresh(session) => Ok(Some(gateway.sessions.adopt(session, clock::unix_now_ms()))),
         Outcome::Ended => Ok(Some(None)),
         Outcome::Failed if must_wait => Err(Error::new(
             Kind::ProviderUnavailable,

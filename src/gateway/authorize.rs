@@ -56,9 +56,11 @@ fn facts(session: &Session) -> Facts<'_> {
 fn step_up(rules: &Rules, session: &Session, now_ms: u64) -> Verdict {
     let (require, who) = (&rules.settings.require, &session.data.identity);
     let acr = require.acr.is_empty() || who.acr.as_ref().is_some_and(|acr| require.acr.contains(acr));
+    // The same tolerance as when the ID token was checked: a sign-in that passed there must not be asked again here.
+    let skew = rules.provider.as_ref().map_or(0, |p| p.settings().clock_skew.as_secs());
     let fresh = require.max_age.is_none_or(|max| {
         let now = now_ms / 1000;
-        who.auth_time.is_some_and(|at| at <= now + 60 && now.saturating_sub(at) <= max.as_secs())
+        who.auth_time.is_some_and(|at| at <= now + skew && now.saturating_sub(at) <= max.as_secs().saturating_add(skew))
     });
     if acr && fresh { Verdict::Allow } else { Verdict::StepUp }
 }

@@ -1,13 +1,20 @@
 //! The body of every answer: our own bytes, or the upstream's stream passed on as it comes. It carries the exchange, so
-//! that the access line is written when the last byte has gone, or the peer has.
+//! that the access line is written when the last byte has gone, or the peer has. A stream ends with its session.
 
+use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
 
 use super::exchange::Exchange;
+use super::forward::LOOK_EVERY;
+use crate::clock;
+use crate::session::Session;
+use crate::session::manager::Sessions;
 use crate::upstream::ResponseBody;
 
 /// PERF: an enum, never a boxed body; the upstream's frames are handed on without a copy.
@@ -19,25 +26,70 @@ pub enum Inner {
 pub struct Body {
     inner: Inner,
     exchange: Option<Exchange>,
+    life: Option<Life>,
+}
+
+/// Why an answer stopped short. The connection is closed, so that nobody takes it for whole.
+#[derive(Debug)]
+pub enum Cut {
+    Session,
+    Upstream(hyper::Error),
+}
+
+/// What a stream lives by.
+struct Life {
+    sessions: Arc<Sessions>,
+    session: Arc<Session>,
+    /// PERF: there is none until the upstream is first waited for.
+    look: Option<Pin<Box<Sleep>>>,
 }
 
 impl Body {
-    pub fn new(inner: Inner, exchange: Exchange) -> Self {
-        Self { inner, exchange: Some(exchange) }
+    pub fn new(inner: Inner, exchange: Exchange, sessions: &Arc<Sessions>) -> Self {
+        let session = exchange.session.as_ref().filter(|_| matches!(inner, Inner::Upstream(_)));
+        let life =
+            session.map(|session| Life { sessions: Arc::clone(sessions), session: Arc::clone(session), look: None });
+        Self { inner, exchange: Some(exchange), life }
+    }
+}
+
+impl Life {
+    /// Whether the session has ended; asked once in a while, which `waits` begins.
+    fn is_over(&mut self, cx: &mut Context<'_>, waits: bool) -> bool {
+        if waits && self.look.is_none() {
+            self.look = Some(Box::pin(sleep(LOOK_EVERY)));
+        }
+        while let Some(look) = &mut self.look {
+            if look.as_mut().poll(cx).is_pending() {
+                return false;
+            }
+            if self.sessions.has_ended(&self.session, clock::unix_now_ms()) {
+                return true;
+            }
+            self.look = Some(Box::pin(sleep(LOOK_EVERY)));
+        }
+        false
     }
 }
 
 impl HttpBody for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Cut;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let this = &mut *self;
         let polled = match &mut this.inner {
             Inner::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Inner::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Inner::Upstream(body) => Pin::new(body).poll_frame(cx),
+            Inner::Upstream(body) => Pin::new(body).poll_frame(cx).map_err(Cut::Upstream),
         };
+        // SECURITY: OX-02. What began with a session does not outlive it.
+        if let Some(life) = &mut this.life
+            && !matches!(polled, Poll::Ready(None))
+            && life.is_over(cx, polled.is_pending())
+        {
+            return Poll::Ready(Some(Err(Cut::Session)));
+        }
         if let Some(exchange) = &mut this.exchange {
             match &polled {
                 Poll::Ready(Some(Ok(frame))) => {
@@ -73,6 +125,17 @@ impl Inner {
         }
     }
 }
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Session => f.write_str("the session ended"),
+            Self::Upstream(error) => write!(f, "the upstream broke off: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Cut {}
 
 impl Drop for Body {
     fn drop(&mut self) {

@@ -24,7 +24,7 @@ use crate::session::login::{Login, Wanted};
 /// A sign-in to be begun.
 pub struct Start<'a> {
     pub provider: &'a Arc<Provider>,
-    /// Checked by `returns::safe`, or the request's own target.
+    /// Checked by `returns::safe`, or made by `returns::own`.
     pub rd: &'a str,
     pub require: Option<&'a Require>,
 }

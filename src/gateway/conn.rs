@@ -1,7 +1,7 @@
 //! What a connection and its worker remember between requests.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use super::site::Site;
 use crate::http::forwarded::address_value;
 use crate::session::Session;
 use crate::telemetry::access::Sink;
+use crate::telemetry::metrics::Metrics;
 
 /// One worker thread: its index chooses the upstream pools and the metrics shard.
 pub struct Worker {
@@ -19,6 +20,27 @@ pub struct Worker {
     pub sink: Sink,
     /// Upgraded connections, which hyper no longer knows of.
     pub tunnels: TaskTracker,
+}
+
+/// Counts a connection for as long as anything of it is open: the tunnel it became too.
+pub struct Open {
+    count: Arc<AtomicUsize>,
+    metrics: Arc<Metrics>,
+}
+
+impl Open {
+    pub fn new(count: &Arc<AtomicUsize>, metrics: &Arc<Metrics>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        metrics.connections.inc();
+        Self { count: Arc::clone(count), metrics: Arc::clone(metrics) }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.connections.dec();
+    }
 }
 
 /// One client connection.
@@ -31,7 +53,10 @@ pub struct Conn {
     phase: AtomicU8,
     /// When the phase began, milliseconds since `opened`.
     since: AtomicU64,
+    /// Since when the peer takes nothing of what there is to write, likewise; 0 = it does.
+    stalled: AtomicU64,
     opened: Instant,
+    _open: Open,
 }
 
 /// PERF: an HTTP/1 connection is about one browser: the same Host and Cookie bytes as in the request before need no
@@ -62,7 +87,7 @@ const HEAD: u8 = 1;
 const BUSY: u8 = 2;
 
 impl Conn {
-    pub fn new(peer: IpAddr, worker: Arc<Worker>) -> Self {
+    pub fn new(peer: IpAddr, worker: Arc<Worker>, open: Open) -> Self {
         Self {
             peer,
             address: address_value(peer),
@@ -70,7 +95,9 @@ impl Conn {
             memo: Mutex::default(),
             phase: AtomicU8::new(IDLE),
             since: AtomicU64::new(0),
+            stalled: AtomicU64::new(0),
             opened: Instant::now(),
+            _open: open,
         }
     }
 
@@ -121,10 +148,26 @@ impl Conn {
         self.enter(IDLE, now);
     }
 
-    /// Whether the peer has taken longer than it may: for a head, or between requests.
+    /// Bytes were to go; `waits` = none could.
+    pub fn writing(&self, waits: bool) {
+        let stalled = self.stalled.load(Ordering::Relaxed);
+        if waits && stalled == 0 {
+            self.stalled.store(self.millis(Instant::now()).max(1), Ordering::Relaxed);
+        } else if !waits && stalled != 0 {
+            self.stalled.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the peer has taken longer than it may: for a head, between requests, or to take what is sent.
     pub fn is_overdue(&self, header_timeout: Duration, idle_timeout: Duration) -> bool {
-        let since = Duration::from_millis(self.since.load(Ordering::Relaxed));
-        let spent = self.opened.elapsed().saturating_sub(since);
+        let elapsed = self.opened.elapsed();
+        let spent = |since: u64| elapsed.saturating_sub(Duration::from_millis(since));
+        // SECURITY: FX-12. Whoever asks and then reads nothing holds an upstream too.
+        let stalled = self.stalled.load(Ordering::Relaxed);
+        if stalled != 0 && spent(stalled) > idle_timeout {
+            return true;
+        }
+        let spent = spent(self.since.load(Ordering::Relaxed));
         match self.phase.load(Ordering::Relaxed) {
             HEAD => spent > header_timeout,
             IDLE => spent > idle_timeout,
@@ -133,8 +176,11 @@ impl Conn {
     }
 
     fn enter(&self, phase: u8, now: Instant) {
-        let since = now.saturating_duration_since(self.opened).as_millis();
-        self.since.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.since.store(self.millis(now), Ordering::Relaxed);
         self.phase.store(phase, Ordering::Relaxed);
+    }
+
+    fn millis(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.opened).as_millis()).unwrap_or(u64::MAX)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, COOKIE, HeaderMap, HeaderName, HeaderValue, ORIGIN, SET_COOKIE, UPGRADE, VIA};
+use http::header::{CONNECTION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SET_COOKIE, UPGRADE, VIA};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{Method, Request, Response, StatusCode, Version};
@@ -18,6 +18,7 @@ use super::body::Inner;
 use super::exchange::Exchange;
 use super::respond::{Asker, Manner};
 use super::rules::Rules;
+use super::trailers::Said;
 use super::{Gateway, X_REQUEST_ID};
 use crate::http::cookie::sets_own;
 use crate::http::headers::strip_hop_by_hop;
@@ -27,8 +28,8 @@ use crate::http::{forwarded, reply};
 use crate::upstream::{RequestBody, tunnel};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// How often a tunnel asks whether its session has ended.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often a tunnel or a stream asks whether its session has ended.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 pub async fn forward(
     gateway: &Arc<Gateway>,
@@ -41,21 +42,26 @@ pub async fn forward(
 ) -> Result<Response<Inner>, Reply> {
     let Some(upstream) = &rules.upstream else { return Err(reply::empty(StatusCode::NOT_FOUND)) };
     let upgrade = wanted_upgrade(&parts);
-    if upgrade.as_ref().is_some_and(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket"))
-        && !same_origin(rules, admitted, &parts.headers)
-    {
+    if upgrade.is_some() && !same_origin(rules, admitted, &parts.headers) {
         // WX-02: a page elsewhere must not speak with this person's cookie.
         return Err(Asker::new(gateway, exchange, &parts.method, &parts.headers).forbidden(None));
     }
     let client_side = upgrade.as_ref().and_then(|_| parts.extensions.remove::<OnUpgrade>());
     let manner = Manner::of(&parts.method, &parts.headers);
 
+    let said = Said::read(&parts.headers);
     prepare(gateway, exchange, admitted, rules, &mut parts.headers, cookie);
+    said.ask(&mut parts.headers, &gateway.managed);
     if let Some(protocol) = &upgrade {
         parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         parts.headers.insert(UPGRADE, protocol.clone());
     }
-    parts.uri = upstream_uri(rules, admitted, &parts.uri);
+    let Some(uri) = upstream_uri(rules, admitted, &parts.uri) else {
+        // SECURITY: PX-25. Escapes make a path longer; what does not fit is not replaced by another.
+        return Err(Asker::with(gateway, exchange, manner)
+            .refused(StatusCode::URI_TOO_LONG, "the address is longer than can be passed on"));
+    };
+    parts.uri = uri;
     parts.version = Version::HTTP_11;
     let request = Request::from_parts(parts, RequestBody::new(body, &gateway.managed));
 
@@ -85,7 +91,11 @@ pub async fn forward(
         drop_own_cookies(gateway, &mut parts.headers);
         return Ok(Response::from_parts(parts, Inner::Full(Bytes::new())));
     }
+    let announced = Said::read(&parts.headers);
     strip_hop_by_hop(&mut parts.headers);
+    if said.taken {
+        announced.announce(&mut parts.headers, &gateway.managed);
+    }
     drop_own_cookies(gateway, &mut parts.headers);
     Ok(Response::from_parts(parts, Inner::Upstream(body)))
 }
@@ -120,6 +130,10 @@ fn prepare(
         None => headers.remove(COOKIE),
     };
     let site = &admitted.site;
+    // SECURITY: PX-16, M-22. The host that decided is the host that goes on, in the spelling that decided.
+    if headers.get(HOST) != Some(&site.forwarded_host) {
+        headers.insert(HOST, site.forwarded_host.clone());
+    }
     forwarded::write(headers, &admitted.seen, &conn.address, site.scheme, &site.forwarded_host, &site.forwarded_port);
     if let Some(session) = &exchange.session {
         rules.identify(session, headers);
@@ -154,21 +168,17 @@ fn same_origin(rules: &Rules, admitted: &Admitted<'_>, headers: &HeaderMap) -> b
         return false;
     }
     let Some(origin) = first.to_str().ok().and_then(|o| Origin::parse(o).ok()) else { return false };
-    origin == admitted.site.origin || rules.settings.origins.contains(&origin)
+    // The request's own Host too: a name that only this connection used is nobody else's either.
+    origin == admitted.site.origin
+        || (origin.scheme() == admitted.site.scheme && origin.authority() == admitted.site.authority)
+        || rules.settings.origins.contains(&origin)
 }
 
 /// The canonical path, less the route's prefix, and the query as it came. The path before the request's own belongs to
-/// the upstream's URL and is put there by `Upstream::send`.
-fn upstream_uri(rules: &Rules, admitted: &Admitted<'_>, uri: &Uri) -> Uri {
+/// the upstream's URL and is put there by `Upstream::send`. `None` = longer than a target can be.
+fn upstream_uri(rules: &Rules, admitted: &Admitted<'_>, uri: &Uri) -> Option<Uri> {
     let path: &str = &admitted.path.forward;
-    let path = rules
-        .settings
-        .strip_prefix
-        .as_deref()
-        .and_then(|prefix| path.strip_prefix(prefix))
-        .map_or(path, |rest| if rest.is_empty() { "/" } else { rest });
-    // A prefix is whole segments: what does not leave a path is not stripped.
-    let path = if path.starts_with('/') { path } else { &*admitted.path.forward };
+    let path = rules.settings.strip_prefix.as_deref().map_or(path, |prefix| stripped(path, prefix));
     let whole = match uri.path_and_query() {
         // PERF: nothing to change is the rule.
         Some(same) if same.path() == path => Some(same.clone()),
@@ -177,7 +187,15 @@ fn upstream_uri(rules: &Rules, admitted: &Admitted<'_>, uri: &Uri) -> Uri {
             None => PathAndQuery::try_from(path).ok(),
         },
     };
-    Uri::from(whole.unwrap_or_else(|| PathAndQuery::from_static("/")))
+    whole.map(Uri::from)
+}
+
+/// `path` without its first segments, as many as `prefix` has.
+///
+/// SECURITY: PX-25. By number, not by text: the route was chosen by names, and `/app;x` or `/%40app` is that name too.
+fn stripped<'a>(path: &'a str, prefix: &str) -> &'a str {
+    let segments = memchr::memchr_iter(b'/', prefix.as_bytes()).count();
+    memchr::memchr_iter(b'/', path.as_bytes()).nth(segments).and_then(|at| path.get(at..)).unwrap_or("/")
 }
 
 /// SECURITY: K-08. An upstream cannot set a cookie under our names.
@@ -198,7 +216,10 @@ fn drop_own_cookies(gateway: &Gateway, headers: &mut HeaderMap) {
 /// Carries bytes both ways until an end closes, the session ends, or the process does.
 fn open_tunnel(gateway: &Arc<Gateway>, exchange: &Exchange, client: OnUpgrade, upstream: OnUpgrade) {
     let (gateway, session) = (Arc::clone(gateway), exchange.session.clone());
+    let conn = Arc::clone(&exchange.conn);
     exchange.conn.worker.tunnels.spawn(async move {
+        // WX-07. For `limits.connections` a tunnel is the connection that it was.
+        let _open = conn;
         let ended = async {
             loop {
                 tokio::time::sleep(LOOK_EVERY).await;
@@ -258,6 +279,21 @@ fn owned<const N: usize>(text: [u8; N]) -> Option<HeaderValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn px_25_a_prefix_is_stripped_by_segments_whatever_their_spelling() {
+        for (path, prefix, want) in [
+            ("/app", "/app", "/"),
+            ("/app/", "/app", "/"),
+            ("/app/x;v/y", "/app", "/x;v/y"),
+            ("/app;x/admin", "/app", "/admin"),
+            ("/app;x", "/app", "/"),
+            ("/%40app/x", "/@app", "/x"),
+            ("/a/b;c/d/", "/a/b", "/d/"),
+        ] {
+            assert_eq!(stripped(path, prefix), want, "{path}");
+        }
+    }
 
     #[test]
     fn hx_24_only_well_formed_trace_contexts_are_passed_on() {

@@ -29,6 +29,7 @@ pub mod respond;
 pub mod returns;
 pub mod rules;
 pub mod site;
+pub mod trailers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,7 +52,7 @@ use crate::route::{Selection, Table};
 use crate::session::manager::{Sessions, State};
 use crate::telemetry::Safe;
 use crate::telemetry::metrics::{self, Metrics, Outcome};
-use admit::admit;
+use admit::{Admitted, admit};
 use authorize::{Verdict, authorize};
 use body::{Body, Inner};
 use conn::Conn;
@@ -71,6 +72,8 @@ pub struct Gateway {
     table: Table,
     rules: Vec<Rules>,
     managed: Arc<Managed>,
+    /// The claims that custom headers need: what providers were made with.
+    claims: Vec<String>,
     trust: Trust,
     /// How this instance names itself in `Via`.
     via: HeaderValue,
@@ -98,12 +101,20 @@ pub struct Shared {
 }
 
 impl Gateway {
-    /// Compiles `settings`. Providers begin to look for their metadata at once, on the control runtime.
-    pub fn new(settings: Settings, shared: &Shared) -> Result<Self> {
+    /// Compiles `settings`. New providers begin to look for their metadata at once, on the control runtime; one that did
+    /// not change since `before` goes on with what it knows, so that a reload is never a moment without sign-in.
+    pub fn new(settings: Settings, shared: &Shared, before: Option<&Self>) -> Result<Self> {
         let metrics = Arc::clone(&shared.metrics);
         let claims: Vec<String> = settings.custom_claims.iter().map(|c| c.claim.clone()).collect();
         let mut providers = Vec::with_capacity(settings.providers.len());
         for provider in &settings.providers {
+            // A `ca` file may hold other certificates by now: that provider is made anew.
+            let known = before.filter(|b| b.claims == claims && provider.ca.is_none());
+            let known = known.and_then(|b| b.providers.iter().find(|p| p.settings() == provider));
+            if let Some(known) = known {
+                providers.push(Arc::clone(known));
+                continue;
+            }
             let seen = Arc::clone(&metrics);
             let observe = Arc::new(move |endpoint, took| seen.provider_call(endpoint, took));
             providers.push(Provider::new(provider, &claims, shared.control.clone(), observe)?);
@@ -112,7 +123,7 @@ impl Gateway {
             settings.routes.iter().map(|r| Rules::new(r, &settings, &providers, &metrics, shared.workers)).collect();
         let secure = settings.server.public_url.is_https();
         let sessions = Sessions::new(&settings.session, &settings.custom_claims, secure, Arc::clone(&shared.state))?;
-        for provider in &providers {
+        for provider in providers.iter().filter(|p| !p.is_started()) {
             provider.start();
         }
         let hsts = settings.server.tls.as_ref().map(|t| t.hsts.as_secs()).filter(|s| *s > 0);
@@ -129,6 +140,7 @@ impl Gateway {
             unrouted: metrics.route("none"),
             draining: Arc::clone(&shared.draining),
             sessions: Arc::new(sessions),
+            claims,
             metrics,
             providers,
             settings,
@@ -195,7 +207,7 @@ pub async fn handle(gateway: &Arc<Gateway>, conn: &Arc<Conn>, request: Request<I
         headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
     }
     exchange.status = response.status();
-    response.map(|inner| Body::new(inner, exchange))
+    response.map(|inner| Body::new(inner, exchange, &gateway.sessions))
 }
 
 /// The steps. `Err` is an answer of our own.
@@ -242,7 +254,7 @@ async fn journey(
     };
     let verdict = authorize(rules, exchange, &parts.headers);
     if !matches!(verdict, Verdict::Allow) {
-        return Err(Box::pin(turn_away(gateway, exchange, &admitted.site, rules, &parts, &target, verdict)).await);
+        return Err(Box::pin(turn_away(gateway, exchange, &admitted, rules, &parts, verdict)).await);
     }
     exchange.decided(Outcome::Allow);
     if let Some(target) = rules.answers() {
@@ -255,12 +267,13 @@ async fn journey(
 async fn turn_away(
     gateway: &Arc<Gateway>,
     exchange: &mut Exchange,
-    site: &Site,
+    admitted: &Admitted<'_>,
     rules: &Rules,
     parts: &Parts,
-    target: &PathAndQuery,
     verdict: Verdict,
 ) -> Reply {
+    let site = &admitted.site;
+    let target = returns::own(admitted, parts.uri.query());
     let challenged = match verdict {
         Verdict::Allow | Verdict::Deny(_) => {
             let rule = if let Verdict::Deny(rule) = &verdict { rule.as_str() } else { "" };
@@ -279,11 +292,11 @@ async fn turn_away(
         }
         Verdict::BadCredentials => {
             exchange.decided(Outcome::Deny);
-            let url = challenge::login_url(gateway, site, target.as_str());
+            let url = challenge::login_url(gateway, site, &target);
             return Asker::new(gateway, exchange, &parts.method, &parts.headers).unauthorized(true, &url);
         }
-        Verdict::SignIn => challenge::challenge(gateway, exchange, site, rules, parts, target.as_str(), false).await,
-        Verdict::StepUp => challenge::challenge(gateway, exchange, site, rules, parts, target.as_str(), true).await,
+        Verdict::SignIn => challenge::challenge(gateway, exchange, site, rules, parts, &target, false).await,
+        Verdict::StepUp => challenge::challenge(gateway, exchange, site, rules, parts, &target, true).await,
     };
     match challenged {
         Ok(reply) => {

@@ -6,6 +6,7 @@
 //! request path, and put together again from the parts.
 
 use super::Gateway;
+use super::admit::Admitted;
 use super::site::Site;
 use crate::http::origin::{Origin, Scheme};
 use crate::http::uri::{canonical_host, canonical_path};
@@ -15,6 +16,14 @@ const MAX: usize = 2_000;
 /// The place to return to, or `/`.
 pub fn safe(gateway: &Gateway, site: &Site, wanted: &str) -> String {
     checked(gateway, site, wanted).unwrap_or_else(|| "/".to_owned())
+}
+
+/// Where the request itself leads, in the spelling that was decided on.
+///
+/// SECURITY: R-01. As sent it may begin with `//`, which is this site's path in a request and another site in `Location`.
+pub fn own(admitted: &Admitted<'_>, query: Option<&str>) -> String {
+    let path = &admitted.path.forward;
+    query.map_or_else(|| path.to_string(), |query| format!("{path}?{query}"))
 }
 
 fn checked(gateway: &Gateway, site: &Site, wanted: &str) -> Option<String> {

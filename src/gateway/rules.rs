@@ -58,7 +58,7 @@ impl Rules {
 
     /// Whether this route's provider made the session: one provider's people are strangers to another's routes.
     pub fn vouched(&self, session: &Session) -> bool {
-        self.provider.as_ref().is_some_and(|p| p.name() == session.data.provider)
+        self.provider.as_ref().is_some_and(|p| p.name() == session.data.provider && p.issuer() == session.data.issuer)
     }
 
     /// Tells the upstream who it is. The names were stripped from what the client sent, so what is absent stays absent.

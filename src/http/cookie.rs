@@ -66,9 +66,11 @@ impl<'a> Found<'a> {
     pub fn scan(headers: &'a HeaderMap, session: &str) -> Self {
         let mut found = Self::default();
         for value in headers.get_all(COOKIE) {
-            let Ok(text) = std::str::from_utf8(value.as_bytes()) else { continue };
-            for pair in text.split(';') {
-                found.take(pair.trim_matches([' ', '\t']), session);
+            // SECURITY: S-16. Pair by pair: another application's cookie that is no UTF-8 must not hide ours.
+            for pair in value.as_bytes().split(|b| *b == b';') {
+                if let Ok(pair) = std::str::from_utf8(pair.trim_ascii()) {
+                    found.take(pair, session);
+                }
             }
         }
         found
@@ -158,7 +160,10 @@ pub fn without_own(headers: &HeaderMap, session: &str) -> Option<HeaderValue> {
 
 /// Whether a `Set-Cookie` of an upstream names one of ours (K-08).
 pub fn sets_own(value: &HeaderValue, session: &str) -> bool {
-    let name = value.as_bytes().split(|b| matches!(b, b'=' | b';')).next().unwrap_or_default();
+    let text = value.as_bytes().trim_ascii_start();
+    // A cookie without a name comes back as its value alone (RFC 6265bis §5.8.3): `=NAME=x` as `NAME=x`.
+    let text = text.strip_prefix(b"=").unwrap_or(text);
+    let name = text.split(|b| matches!(b, b'=' | b';')).next().unwrap_or_default();
     std::str::from_utf8(name.trim_ascii()).is_ok_and(|n| own(n, session).is_some())
 }
 
@@ -243,7 +248,15 @@ mod tests {
 
     #[test]
     fn k_08_an_upstream_cannot_set_ours() {
-        for ours in ["doorward=1", " doorward =1", "doorward.9=1; Path=/", "doorward.login.x=1", "doorward"] {
+        for ours in [
+            "doorward=1",
+            " doorward =1",
+            "doorward.9=1; Path=/",
+            "doorward.login.x=1",
+            "doorward",
+            "=doorward=1",
+            " = doorward=1",
+        ] {
             assert!(sets_own(&HeaderValue::from_str(ours).unwrap(), "doorward"), "{ours}");
         }
         assert!(!sets_own(&HeaderValue::from_static("doorwardish=1"), "doorward"));
@@ -255,7 +268,7 @@ mod tests {
         let parts = chunks("d", &sealed).unwrap();
         let cookie = |p: &[(String, String)]| p.iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join("; ");
         let whole = headers(&cookie(&parts));
-        assert_eq!(Found::scan(&whole, "d").sessions(), [sealed.clone()]);
+        assert_eq!(Found::scan(&whole, "d").sessions(), std::slice::from_ref(&sealed));
         assert!(Found::scan(&headers(&cookie(&parts[1..])), "d").sessions().is_empty());
         assert!(Found::scan(&headers(&cookie(&parts[..2])), "d").sessions().is_empty());
         let twice = [parts.clone(), vec![parts[1].clone()]].concat();
@@ -273,6 +286,14 @@ mod tests {
         let h = headers(&many);
         assert!(Found::scan(&h, "d").chunks.len() <= MAX_CHUNKS * 2);
         assert!(chunks("d", &"x".repeat(CHUNK_BYTES * MAX_CHUNKS + 1)).is_none());
+    }
+
+    #[test]
+    fn s_16_a_foreign_cookie_that_is_no_text_hides_nothing() {
+        let mut h = HeaderMap::new();
+        h.insert(COOKIE, HeaderValue::from_bytes(b"app=\xff\xfe; d=1sealed; x=\xe9").unwrap());
+        assert_eq!(Found::scan(&h, "d").sessions(), ["sealed"]);
+        assert_eq!(without_own(&h, "d").unwrap().as_bytes(), b"app=\xff\xfe; x=\xe9");
     }
 
     #[test]

@@ -12,8 +12,12 @@ use super::origin::Scheme;
 use super::refusal::Refusal;
 use super::uri::canonical_host;
 
-/// What `Managed::strip_untrusted` removes besides the identity headers (W-01).
+/// What `Managed::strip_request` removes besides the identity headers (W-01).
 pub(super) const NAMES: &[&str] = &["forwarded", "x-real-ip", "x-rewrite-url"];
+/// What `write` says anew. SECURITY: W-01. `X_Forwarded_For` is the same variable to CGI and WSGI, so one that a client
+/// sent through a trusted proxy would stand beside ours.
+pub(super) const WRITTEN: &[&str] =
+    &["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"];
 pub(super) const PREFIXES: &[&str] = &["x-forwarded-", "x-original-"];
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

@@ -19,6 +19,7 @@ use super::refusal::Refusal;
 #[derive(Debug)]
 pub struct Managed {
     identity: NameSet,
+    trusted: NameSet,
     untrusted: NameSet,
 }
 
@@ -29,17 +30,18 @@ impl Managed {
         IDENTITY.iter().for_each(|name| identity.insert(name));
         IDENTITY_PREFIXES.iter().for_each(|prefix| identity.insert_prefix(prefix));
         extra.into_iter().for_each(|name| identity.insert(name.as_str()));
-        let mut untrusted = identity.clone();
+        let (mut trusted, mut untrusted) = (identity.clone(), identity.clone());
+        forwarded::WRITTEN.iter().for_each(|name| trusted.insert(name));
         forwarded::NAMES.iter().for_each(|name| untrusted.insert(name));
         forwarded::PREFIXES.iter().for_each(|prefix| untrusted.insert_prefix(prefix));
-        Self { identity, untrusted }
+        Self { identity, trusted, untrusted }
     }
 
-    /// Removes from a request what ends at this hop, what only this hop answers (`Expect`, `HTTP2-Settings`), and the
-    /// identity headers; unless its peer is trusted, what `http::forwarded` lists as well (W-01). Says how many of those
-    /// that only we may set there were.
+    /// Removes from a request what ends at this hop, what only this hop answers (`Expect`, `HTTP2-Settings`), the identity
+    /// headers and what `http::forwarded` writes anew, in every spelling of the names; unless its peer is trusted, all that
+    /// `http::forwarded` lists (W-01). Says how many of those that only we may set there were.
     pub fn strip_request(&self, headers: &mut HeaderMap, trusted: bool) -> usize {
-        let ours = if trusted { &self.identity } else { &self.untrusted };
+        let ours = if trusted { &self.trusted } else { &self.untrusted };
         let mut forged = 0;
         strip(headers, |name| {
             let managed = ours.contains(name);

@@ -12,7 +12,8 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::config::settings::Listen;
 
-const BACKLOG: i32 = 1024;
+/// How many connections the kernel keeps for us to accept.
+pub const BACKLOG: i32 = 1024;
 
 /// A bound socket, not yet part of a runtime.
 pub enum Bound {
@@ -39,7 +40,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
 pub fn bind_all(addresses: &[Listen], workers: usize) -> io::Result<Vec<Vec<Bound>>> {
     let mut sets: Vec<Vec<Bound>> = (0..workers).map(|_| Vec::with_capacity(addresses.len())).collect();
     for address in addresses {
-        let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", name(address)));
+        let named = |e: io::Error| io::Error::new(e.kind(), format!("{address}: {e}"));
         match address {
             Listen::Tcp(addr) => {
                 // `SO_REUSEPORT` would let a second instance share the port silently; without it the bind fails loudly.
@@ -111,13 +112,6 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "exists and is no socket")),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e),
-    }
-}
-
-fn name(address: &Listen) -> String {
-    match address {
-        Listen::Tcp(addr) => addr.to_string(),
-        Listen::Unix(path) => format!("unix:{}", path.display()),
     }
 }
 

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 use url::Url;
 
+use crate::config::settings::OWN_PARAMETERS;
 use crate::config::settings::Par;
 use crate::crypto::json;
 use crate::error::{Error, Kind, Result};
@@ -18,22 +19,6 @@ use crate::provider::discovery::Metadata;
 use crate::provider::{Provider, http};
 
 const ENDPOINT: &str = "pushed_authorization_request";
-
-/// Parameters that Doorward sets itself, or that would replace all of them: no setting can (L-23).
-const OWN: [&str; 12] = [
-    "client_id",
-    "client_secret",
-    "code_challenge",
-    "code_challenge_method",
-    "nonce",
-    "redirect_uri",
-    "request",
-    "request_uri",
-    "response_mode",
-    "response_type",
-    "scope",
-    "state",
-];
 
 /// One sign-in's values. `state`, `nonce` and the verifier behind `code_challenge` are new for each.
 #[derive(Clone, Copy, Debug)]
@@ -112,7 +97,7 @@ impl Provider {
             all.push(("max_age".to_owned(), max_age.to_string()));
         }
         for (name, value) in &self.settings.extra_params {
-            if !OWN.contains(&name.as_str()) && !all.iter().any(|(there, _)| there == name) {
+            if !OWN_PARAMETERS.contains(&name.as_str()) && !all.iter().any(|(there, _)| there == name) {
                 all.push((name.clone(), value.clone()));
             }
         }

@@ -6,6 +6,7 @@ use url::Url;
 
 use crate::config::settings;
 use crate::error::{Error, Kind, Result};
+use crate::http::origin::is_loopback;
 use crate::provider::http::{self, Http};
 
 pub(crate) const ENDPOINT: &str = "discovery";
@@ -45,7 +46,7 @@ impl Metadata {
                 format!("the discovery document is of another issuer than the configured {}", settings.issuer),
             ));
         }
-        let optional = |name| endpoint(document, name, settings.insecure);
+        let optional = |name| endpoint(document, name, &settings.issuer, settings.insecure);
         let required = |name| {
             optional(name)?
                 .ok_or_else(|| Error::new(Kind::ProviderAnswer, format!("the discovery document has no {name}")))
@@ -72,19 +73,30 @@ impl Metadata {
 }
 
 /// An absolute URL that may be called, None where the member is absent or null (D-04).
-fn endpoint(document: &Map<String, Value>, name: &'static str, insecure: bool) -> Result<Option<Url>> {
+fn endpoint(document: &Map<String, Value>, name: &'static str, issuer: &str, insecure: bool) -> Result<Option<Url>> {
     let value = match document.get(name) {
         None | Some(Value::Null) => return Ok(None),
         Some(value) => value,
     };
     let url = value.as_str().and_then(|text| Url::parse(text).ok());
-    match url.filter(|url| http::may_call(url, insecure) && url.fragment().is_none()) {
-        Some(url) => Ok(Some(url)),
-        None => Err(Error::new(
+    let Some(url) = url.filter(|url| http::may_call(url, insecure) && url.fragment().is_none()) else {
+        return Err(Error::new(
             Kind::ProviderAnswer,
             format!("the discovery document's {name} is no https URL (http only on loopback, or with insecure = true)"),
-        )),
+        ));
+    };
+    // SECURITY: GX-02. A provider elsewhere has no business with what listens on this machine only.
+    if !insecure && is_local(&url) && !Url::parse(issuer).is_ok_and(|issuer| is_local(&issuer)) {
+        return Err(Error::new(
+            Kind::ProviderAnswer,
+            format!("the discovery document's {name} is on this machine, and the issuer is not"),
+        ));
     }
+    Ok(Some(url))
+}
+
+fn is_local(url: &Url) -> bool {
+    url.host_str().is_some_and(is_loopback)
 }
 
 fn flag(document: &Map<String, Value>, name: &str) -> bool {
@@ -94,4 +106,28 @@ fn flag(document: &Map<String, Value>, name: &str) -> bool {
 fn strings(document: &Map<String, Value>, name: &str) -> Option<Vec<String>> {
     let all = document.get(name)?.as_array()?;
     Some(all.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn d_04_gx_02_a_provider_elsewhere_names_nothing_on_this_machine() {
+        let elsewhere = "https://id.example/realm";
+        for (url, issuer, insecure, want) in [
+            ("https://other.example/token", elsewhere, false, true),
+            ("http://127.0.0.1:6379/", elsewhere, false, false),
+            ("https://localhost/token", elsewhere, false, false),
+            ("https://[::1]/token", elsewhere, false, false),
+            ("http://127.0.0.1:1/token", "http://localhost:1", false, true),
+            ("http://localhost:8080/token", "http://keycloak:8080", true, true),
+        ] {
+            let document = json!({ "token_endpoint": url });
+            let read = endpoint(document.as_object().unwrap(), "token_endpoint", issuer, insecure);
+            assert_eq!(read.is_ok(), want, "{url} of {issuer}");
+        }
+    }
 }

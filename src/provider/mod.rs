@@ -119,6 +119,10 @@ impl Provider {
         self.metadata.load().is_some() && self.keys.current().is_some()
     }
 
+    pub fn is_started(&self) -> bool {
+        self.maintenance.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Begins to load metadata and keys, and to keep them fresh, until this provider is dropped. A second call replaces
     /// the first.
     pub fn start(self: &Arc<Self>) {

@@ -74,7 +74,7 @@ async fn d_02_the_issuer_must_be_ours() {
     {
         op.discovery(json!({ "issuer": bad }));
         let provider = op.provider(|_| {});
-        assert_eq!(provider.metadata().await.unwrap_err().kind(), Kind::ProviderAnswer, "{bad}");
+        assert_eq!(provider.metadata().await.unwrap_err().kind(), Kind::ProviderUnavailable, "{bad}");
         assert!(provider.authorization_url(&request()).await.is_err());
         assert!(!provider.is_ready());
     }
@@ -96,7 +96,7 @@ async fn d_04_endpoints_are_absolute_and_confidential() {
         for bad in bads.map(|bad| json!(bad)).into_iter().chain([json!(7), json!(["https://id.example"])]) {
             op.discovery(json!({ name: bad }));
             let error = op.provider(|_| {}).metadata().await.unwrap_err();
-            assert_eq!(error.kind(), Kind::ProviderAnswer, "{name} {bad}");
+            assert_eq!(error.kind(), Kind::ProviderUnavailable, "{name} {bad}");
         }
     }
     for name in ["authorization_endpoint", "token_endpoint", "jwks_uri"] {
@@ -120,14 +120,14 @@ async fn d_05_answers_are_bounded_and_redirects_are_not_followed() {
     let twice = Answer::json(200, format!(r#"{{"issuer":"x","issuer":"{}"}}"#, op.issuer));
     let hangs = Answer { hangs: true, ..Answer::json(200, "") };
     for (answer, kind) in [
-        (redirect, Kind::ProviderAnswer),
-        (huge, Kind::ProviderAnswer),
-        (nested, Kind::ProviderAnswer),
-        (twice, Kind::ProviderAnswer),
-        (Answer::json(200, "<html></html>"), Kind::ProviderAnswer),
-        (Answer::json(200, "[]"), Kind::ProviderAnswer),
-        (Answer::json(204, ""), Kind::ProviderAnswer),
-        (Answer::json(404, "{}"), Kind::ProviderAnswer),
+        (redirect, Kind::ProviderUnavailable),
+        (huge, Kind::ProviderUnavailable),
+        (nested, Kind::ProviderUnavailable),
+        (twice, Kind::ProviderUnavailable),
+        (Answer::json(200, "<html></html>"), Kind::ProviderUnavailable),
+        (Answer::json(200, "[]"), Kind::ProviderUnavailable),
+        (Answer::json(204, ""), Kind::ProviderUnavailable),
+        (Answer::json(404, "{}"), Kind::ProviderUnavailable),
         (Answer::json(500, "{}"), Kind::ProviderUnavailable),
         (Answer::json(429, "{}"), Kind::ProviderUnavailable),
         (hangs, Kind::ProviderUnavailable),

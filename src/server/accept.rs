@@ -8,9 +8,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio_util::task::TaskTracker;
 
 use super::Common;
-use super::connection::{Guard, serve};
-use crate::gateway::conn::{Conn, Worker};
-use crate::net::listen::{Accepted, Listener, UNIX_PEER};
+use super::connection::serve;
+use crate::gateway::conn::{Conn, Open, Worker};
+use crate::net::listen::{Accepted, BACKLOG, Listener, UNIX_PEER};
 
 /// After an error such as too many open files: long enough not to spin, short enough not to be noticed.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -28,8 +28,9 @@ pub async fn accept(listener: Listener, worker: Arc<Worker>, mut common: Common,
             accepted = listener.accept() => take(accepted, &worker, &mut common, &connections).await,
         }
     }
-    // Closing a socket resets what waits in its queue, so that is served first.
-    while let Ok(accepted) = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await {
+    // Closing a socket resets what waits in its queue, so that is served first; who goes on coming does not hold us up.
+    for _ in 0..BACKLOG {
+        let Ok(accepted) = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await else { break };
         let failed = accepted.is_err();
         take(accepted, &worker, &mut common, &connections).await;
         if failed {
@@ -54,7 +55,7 @@ async fn take(
     };
     let served = common.live.load_full();
     let settings = &served.gateway.settings.server;
-    let guard = Guard::new(&common.open, &served.gateway.metrics);
+    let open = Open::new(&common.open, &served.gateway.metrics);
     let full = common.open.load(Ordering::Relaxed) > settings.limits.connections;
     let common = common.clone();
     let worker = Arc::clone(worker);
@@ -62,22 +63,22 @@ async fn take(
         Accepted::Tcp(mut stream, _) if full => {
             connections.spawn(async move {
                 let _ = stream.write_all(FULL).await;
-                drop(guard);
+                drop(open);
             });
         }
         Accepted::Unix(mut stream) if full => {
             connections.spawn(async move {
                 let _ = stream.write_all(FULL).await;
-                drop(guard);
+                drop(open);
             });
         }
         Accepted::Tcp(stream, peer) => {
-            let conn = Arc::new(Conn::new(peer, worker));
+            let conn = Arc::new(Conn::new(peer, worker, open));
             match served.tls.clone() {
-                None => connections.spawn(serve(stream, conn, common, guard)),
+                None => connections.spawn(serve(stream, conn, common)),
                 Some(tls) => connections.spawn(async move {
                     match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-                        Ok(Ok(stream)) => serve(stream, conn, common, guard).await,
+                        Ok(Ok(stream)) => serve(stream, conn, common).await,
                         Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
                         Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
                     }
@@ -85,7 +86,7 @@ async fn take(
             };
         }
         Accepted::Unix(stream) => {
-            connections.spawn(serve(stream, Arc::new(Conn::new(UNIX_PEER, worker)), common, guard));
+            connections.spawn(serve(stream, Arc::new(Conn::new(UNIX_PEER, worker, open)), common));
         }
     }
 }

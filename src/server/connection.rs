@@ -5,7 +5,6 @@ use std::future::poll_fn;
 use std::io::IoSlice;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,31 +19,9 @@ use super::seldom::Seldom;
 use crate::gateway::conn::Conn;
 use crate::gateway::handle;
 use crate::net::listen::Io;
-use crate::telemetry::metrics::Metrics;
-
-/// Counts a connection for as long as it is open.
-pub struct Guard {
-    open: Arc<AtomicUsize>,
-    metrics: Arc<Metrics>,
-}
-
-impl Guard {
-    pub fn new(open: &Arc<AtomicUsize>, metrics: &Arc<Metrics>) -> Self {
-        open.fetch_add(1, Ordering::Relaxed);
-        metrics.connections.inc();
-        Self { open: Arc::clone(open), metrics: Arc::clone(metrics) }
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
-        self.metrics.connections.dec();
-    }
-}
 
 /// Serves requests until either side has enough.
-pub async fn serve(stream: impl Io, conn: Arc<Conn>, common: Common, _guard: Guard) {
+pub async fn serve(stream: impl Io, conn: Arc<Conn>, common: Common) {
     let limits = common.live.load().gateway.settings.server.limits.clone();
     let service = service_fn(|request| {
         let (common, conn) = (&common, &conn);
@@ -73,7 +50,7 @@ pub async fn serve(stream: impl Io, conn: Arc<Conn>, common: Common, _guard: Gua
                     () = timer.as_mut() => Event::Look,
                 }
             });
-            let mut seldom = Seldom::new();
+            let mut seldom = Seldom::default();
             poll_fn(|cx| match connection.as_mut().poll(cx) {
                 Poll::Ready(result) => Poll::Ready(Event::End(result)),
                 Poll::Pending => seldom.poll(cx, other.as_mut()),
@@ -107,7 +84,7 @@ enum Event {
     Look,
 }
 
-/// The stream, telling `Conn` when bytes come.
+/// The stream, telling `Conn` when bytes come, and when none can go.
 struct Watched<T> {
     io: T,
     conn: Arc<Conn>,
@@ -125,11 +102,15 @@ impl<T: Read + Unpin> Read for Watched<T> {
 
 impl<T: Write + Unpin> Write for Watched<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let polled = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.conn.writing(polled.is_pending());
+        polled
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let polled = Pin::new(&mut self.io).poll_flush(cx);
+        self.conn.writing(polled.is_pending());
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
@@ -145,6 +126,8 @@ impl<T: Write + Unpin> Write for Watched<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.conn.writing(polled.is_pending());
+        polled
     }
 }

@@ -43,14 +43,30 @@ pub struct Common {
 pub fn start(sets: Vec<Vec<Bound>>, common: &Common, alive: &mpsc::Sender<()>) -> io::Result<Vec<JoinHandle<()>>> {
     let mut threads = Vec::with_capacity(sets.len());
     for (index, sockets) in sets.into_iter().enumerate() {
-        let (common, alive) = (common.clone(), alive.clone());
+        let common = common.clone();
+        let alive = Alive { alive: alive.clone(), drain: common.drain.clone() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         threads.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            let _alive = alive;
             runtime.block_on(work(index, sockets, common));
-            drop(alive);
         })?);
     }
     Ok(threads)
+}
+
+/// A worker's sign of life. A thread that ends without having been asked to says so, also when it panics: a gateway that
+/// answers on half of its connections is worse than one that is restarted.
+struct Alive {
+    alive: mpsc::Sender<()>,
+    drain: watch::Receiver<bool>,
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        if !*self.drain.borrow() {
+            let _ = self.alive.try_send(());
+        }
+    }
 }
 
 async fn work(index: usize, sockets: Vec<Bound>, common: Common) {

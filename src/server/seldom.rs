@@ -20,12 +20,14 @@ struct Bell {
     task: Mutex<Waker>,
 }
 
-impl Seldom {
-    pub fn new() -> Self {
+impl Default for Seldom {
+    fn default() -> Self {
         let bell = Arc::new(Bell { rung: AtomicBool::new(true), task: Mutex::new(Waker::noop().clone()) });
         Self { rope: Waker::from(Arc::clone(&bell)), bell, task: Waker::noop().clone() }
     }
+}
 
+impl Seldom {
     /// Polls `future`, always the same one, if it has been woken since the last time, or never been polled.
     pub fn poll<F: Future>(&mut self, cx: &Context<'_>, future: Pin<&mut F>) -> Poll<F::Output> {
         // Before the flag is read: whoever rings after that wakes this task.
@@ -68,7 +70,7 @@ mod tests {
         let (send, mut receive) = watch::channel(0);
         let mut asked = 0;
         let got = {
-            let mut seldom = Seldom::new();
+            let mut seldom = Seldom::default();
             let mut inner = pin!(receive.wait_for(|n| *n == 2));
             let mut counted = pin!(poll_fn(|cx| {
                 asked += 1;

@@ -22,6 +22,8 @@ pub struct Data {
     pub id: Id,
     /// The name of the provider's section.
     pub provider: String,
+    /// Who vouched: a section that is pointed at another issuer knows none of the people from before.
+    pub issuer: String,
     pub identity: Identity,
     pub created_ms: u64,
     /// Absolute; a refresh never moves it.
@@ -47,6 +49,7 @@ pub struct Tokens {
 #[derive(Serialize, Deserialize)]
 struct Head {
     p: String,
+    u: String,
     i: Identity,
     c: u64,
     e: u64,
@@ -66,6 +69,7 @@ impl Data {
     pub fn encode(&self) -> Option<Vec<u8>> {
         let head = Head {
             p: self.provider.clone(),
+            u: self.issuer.clone(),
             i: self.identity.clone(),
             c: self.created_ms,
             e: self.expires_ms,
@@ -103,6 +107,7 @@ impl Data {
         Some(Self {
             id: *id,
             provider: head.p,
+            issuer: head.u,
             identity: head.i,
             created_ms: head.c,
             expires_ms: head.e,
@@ -175,6 +180,7 @@ mod tests {
         Data {
             id: [9; 16],
             provider: "main".into(),
+            issuer: "https://id.example.com".into(),
             identity: Identity { sub: "many".into(), user: "many".into(), groups, ..Identity::default() },
             created_ms: 1,
             expires_ms: 2,

@@ -34,16 +34,18 @@ impl Limiter {
         let window = u64::try_from(MINUTE.as_nanos()).unwrap_or(u64::MAX);
         let Some(interval) = window.checked_div(u64::from(per_minute)) else { return false };
         let address = network(address);
-        let due = self.due.find(&address).unwrap_or_else(|| {
-            let fresh = Arc::new(AtomicU64::new(now));
-            self.due.put(address, Arc::clone(&fresh), 1, MINUTE * 2);
-            fresh
-        });
-        due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |due| {
-            let due = due.max(now);
-            (due - now <= window.saturating_sub(interval)).then_some(due.saturating_add(interval))
-        })
-        .is_ok()
+        let due = self.due.find(&address).unwrap_or_else(|| Arc::new(AtomicU64::new(now)));
+        let admitted = due
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |due| {
+                let due = due.max(now);
+                (due - now <= window.saturating_sub(interval)).then_some(due.saturating_add(interval))
+            })
+            .is_ok();
+        if admitted {
+            // Kept until the burst that it pays for is over, not only since the first of it.
+            self.due.put(address, due, 1, MINUTE * 2);
+        }
+        admitted
     }
 }
 

@@ -25,6 +25,7 @@ use crate::crypto::random;
 use crate::crypto::seal::{KeyRing, Place, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::http::cookie::{self as own, Attributes, Found};
+use crate::provider::Provider;
 use crate::store::memory::Memory;
 
 /// What all sessions of the memory store may weigh.
@@ -177,11 +178,12 @@ impl Sessions {
     }
 
     /// A new session with a new id (S-19).
-    pub fn create(&self, provider: &str, identity: Identity, tokens: Tokens) -> Arc<Session> {
+    pub fn create(&self, provider: &Provider, identity: Identity, tokens: Tokens) -> Arc<Session> {
         let now = clock::unix_now_ms();
         let data = Data {
             id: random::bytes(),
-            provider: provider.to_owned(),
+            provider: provider.name().to_owned(),
+            issuer: provider.issuer().to_owned(),
             identity,
             created_ms: now,
             expires_ms: now + millis(self.lifetime),
@@ -261,6 +263,19 @@ impl Sessions {
         now_ms >= session.data.expires_ms || self.state.is_revoked(&session.data.id)
     }
 
+    /// A session that another request, or another configuration, has made: `None` when it has ended since, and with its
+    /// header values made anew where they were another configuration's.
+    pub fn adopt(&self, session: Arc<Session>, now_ms: u64) -> Option<Arc<Session>> {
+        if self.has_ended(&session, now_ms) {
+            return None;
+        }
+        if session.generation == self.generation {
+            return Some(session);
+        }
+        // What it was used last is not what its data say.
+        Some(self.admit(Data { seen_ms: session.seen_ms(), ..session.data.clone() }))
+    }
+
     /// About how many sessions this instance holds.
     pub fn active(&self) -> u64 {
         match self.store {
@@ -303,11 +318,11 @@ impl Sessions {
         let (found, cached) = match self.cache.get(&key) {
             // The memory store's session moves on while the cookie stays the same.
             Some(found) if self.store == Store::Memory => {
-                let session = self.state.memory.find(&found.session.data.id)?;
+                let session = self.adopt(self.state.memory.find(&found.session.data.id)?, now_ms)?;
                 (Cached { session, ..found }, true)
             }
             Some(found) => (found, true),
-            None => (self.unseal(sealed, host)?, false),
+            None => (self.unseal(sealed, host, now_ms)?, false),
         };
         if found.session.is_over(now_ms, self.idle_ms) || self.state.is_revoked(&found.session.data.id) {
             return None;
@@ -319,15 +334,12 @@ impl Sessions {
         Some(Live { reissue: found.stale || idle, session: found.session, cached })
     }
 
-    fn unseal(&self, sealed: &str, host: &str) -> Option<Cached> {
+    fn unseal(&self, sealed: &str, host: &str, now_ms: u64) -> Option<Cached> {
         let opened = self.ring.open(Purpose::Session, Place { name: &self.name, host }, sealed)?;
         let (tag, rest) = opened.plain.split_first()?;
         let session = match (self.store, *tag) {
             (Store::Cookie, TAG_DATA) => self.build(Data::decode(rest)?),
-            (Store::Memory, TAG_ID) => {
-                let session = self.state.memory.find(&rest.try_into().ok()?)?;
-                if session.generation == self.generation { session } else { self.admit(session.data.clone()) }
-            }
+            (Store::Memory, TAG_ID) => self.adopt(self.state.memory.find(&rest.try_into().ok()?)?, now_ms)?,
             _ => return None,
         };
         Some(Cached { session, stale: opened.stale })

@@ -91,7 +91,7 @@ impl Browser {
     }
 
     /// A sign-in up to the callback, which is not asked: its URL.
-    pub fn to_callback(&mut self, path: &str) -> String {
+    pub fn reach_callback(&mut self, path: &str) -> String {
         let start = self.navigate(path);
         assert_eq!(start.status, 302, "no sign-in began: {}", start.text());
         let callback = format!("{}/oauth2/callback", self.base);

@@ -43,6 +43,8 @@ pub struct Options {
     pub access_token_ttl: Duration,
     /// Of ID tokens. Both kinds of key are published and both algorithms announced in any case.
     pub alg: SigningAlg,
+    /// A refresh token is good once (RFC 9700 §4.14.2); else for as long as its grant.
+    pub rotate: bool,
     /// A cookie of the provider keeps people signed in.
     pub sso: bool,
 }
@@ -59,6 +61,7 @@ impl Default for Options {
             ],
             access_token_ttl: Duration::from_secs(300),
             alg: SigningAlg::Rs256,
+            rotate: true,
             sso: true,
         }
     }

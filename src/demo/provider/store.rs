@@ -129,16 +129,18 @@ impl Store {
         Ok((self.issue(id, grant, access_ttl), nonce))
     }
 
-    /// Spends a refresh token for new ones. A spent one costs the whole grant (RFC 9700 §4.14.2).
-    pub(super) fn refresh(&mut self, token: &str, access_ttl: Duration) -> Result<Issued, Refusal> {
+    /// Spends a refresh token for new ones. A spent one costs the whole grant (RFC 9700 §4.14.2). Where they do not
+    /// rotate, the same one comes back.
+    pub(super) fn refresh(&mut self, token: &str, access_ttl: Duration, rotate: bool) -> Result<Issued, Refusal> {
         let entry = self.refresh_tokens.get_mut(token).ok_or(Refusal::Unknown)?;
         let id = entry.grant.clone();
-        if std::mem::replace(&mut entry.spent, true) {
+        if std::mem::replace(&mut entry.spent, rotate) {
             self.grants.remove(&id);
             return Err(Refusal::Reused);
         }
         let grant = self.grants.get(&id).cloned().ok_or(Refusal::Unknown)?;
-        Ok(self.issue(id, grant, access_ttl))
+        let issued = self.issue(id, grant, access_ttl);
+        Ok(if rotate { issued } else { Issued { refresh_token: token.to_owned(), ..issued } })
     }
 
     pub(super) fn granted(&self, access_token: &str) -> Option<&Grant> {

@@ -54,7 +54,7 @@ fn grant(shared: &Shared, params: &Params) -> Result<(Issued, Option<String>), R
         }
         Some("refresh_token") => {
             let token = params.one("refresh_token").ok_or_else(|| missing("refresh_token is missing"))?;
-            let refreshed = shared.store().refresh(token, access_ttl);
+            let refreshed = shared.store().refresh(token, access_ttl, shared.options.rotate);
             refreshed.map(|issued| (issued, None)).map_err(|refusal| match refusal {
                 Refusal::Reused => {
                     shared.stats().refresh_reuse += 1;

@@ -92,7 +92,7 @@ async fn finish(call: &mut Call<'_>, found: &Found<'_>, login: &Login, answer: A
     let identity = Identity::from_claims(&grant.claims, &provider.settings().claims, &gateway.settings.custom_claims)?;
     let sessions = &gateway.sessions;
     let tokens = sessions.tokens(grant.tokens, None, provider);
-    let session = sessions.create(provider.name(), identity, tokens);
+    let session = sessions.create(provider, identity, tokens);
     let cookies = sessions.issue(&session, call.host(), found)?;
     // SECURITY: S-19. Whatever session the browser came with is over.
     if let Lookup::Live(old) = sessions.find(found, call.host(), call.exchange.now_ms) {

@@ -7,6 +7,7 @@ pub mod sign_in;
 pub mod sign_out;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -100,7 +101,7 @@ pub async fn answer(
             Err(Error::new(Kind::Callback, "a callback by POST, though form_post was never asked for"))
         }
         ("sign_out", true, _) => sign_out::by_link(&mut call),
-        ("sign_out", _, true) => match form(body).await {
+        ("sign_out", _, true) => match form(body, gateway.settings.server.limits.header_timeout).await {
             Ok(form) => sign_out::by_form(&mut call, &form),
             Err(error) => Err(error),
         },
@@ -123,9 +124,10 @@ fn first(encoded: &[u8], name: &str) -> Option<String> {
     url::form_urlencoded::parse(encoded).find(|(n, _)| n == name).map(|(_, value)| value.into_owned())
 }
 
-async fn form(body: Incoming) -> Result<Bytes> {
-    let whole = Limited::new(body, FORM_BYTES).collect().await;
-    whole
-        .map(http_body_util::Collected::to_bytes)
-        .map_err(|_| Error::new(Kind::BadRequest, "a form that is too long or was cut short"))
+/// SECURITY: FX-12. Whole within `limit`, however it trickles: nobody has signed in to come here.
+async fn form(body: Incoming, limit: Duration) -> Result<Bytes> {
+    let bad = |what| Error::new(Kind::BadRequest, what);
+    let whole = tokio::time::timeout(limit, Limited::new(body, FORM_BYTES).collect()).await;
+    let whole = whole.map_err(|_| bad("a form that did not come in time"))?;
+    whole.map(http_body_util::Collected::to_bytes).map_err(|_| bad("a form that is too long or was cut short"))
 }

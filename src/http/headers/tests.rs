@@ -145,6 +145,18 @@ fn hx_06_a_thousand_copies() {
 }
 
 #[test]
+fn w_01_what_we_write_has_no_second_spelling_even_from_a_trusted_proxy() {
+    let mut headers = map(BROWSER);
+    for name in ["x_forwarded_for", "x-forwarded-for", "x.forwarded.host", "x_forwarded-proto", "x_forwarded_port"] {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static("192.0.2.66"));
+    }
+    headers.insert("x-forwarded-prefix", HeaderValue::from_static("/app"));
+    assert_eq!(managed().strip_request(&mut headers, true), 5);
+    assert_eq!(headers.remove("x-forwarded-prefix").unwrap(), "/app");
+    assert_eq!(headers, map(BROWSER));
+}
+
+#[test]
 fn h_03_hop_by_hop_fields_end_here() {
     let mut headers = map(&[
         ("connection", "keep-alive, X-Hop"),

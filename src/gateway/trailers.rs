@@ -1,0 +1,109 @@
+//! Trailers (RFC 9110 §6.5): passed on in both directions where the sender announced them and the receiver takes them.
+//! `Trailer` and `TE` belong to one hop, so they are removed with the rest and said anew here. Names that only we may set
+//! are never announced, and hyper sends no trailer that was not.
+
+use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TE, TRAILER};
+
+use crate::http::headers::Managed;
+
+/// What a message said of trailers, read before its hop-by-hop headers are stripped.
+#[derive(Debug, Default)]
+pub struct Said {
+    /// Announced by the sender of this message.
+    announced: Option<HeaderValue>,
+    /// The sender of this request takes trailers in the answer.
+    pub taken: bool,
+}
+
+impl Said {
+    pub fn read(headers: &HeaderMap) -> Self {
+        // PERF: most messages have neither; two look-ups are what they pay.
+        Self {
+            announced: headers.get(TRAILER).cloned(),
+            taken: headers.get(TE).is_some_and(|te| te.to_str().is_ok_and(takes_trailers)),
+        }
+    }
+
+    /// Says it anew in the request that goes upstream.
+    pub fn ask(&self, headers: &mut HeaderMap, managed: &Managed) {
+        self.announce(headers, managed);
+        if self.taken {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+            headers.append(CONNECTION, HeaderValue::from_static("te"));
+        }
+    }
+
+    /// Says it anew in a message whose body is passed on.
+    pub fn announce(&self, headers: &mut HeaderMap, managed: &Managed) {
+        let Some(announced) = self.announced.as_ref().and_then(|v| v.to_str().ok()) else { return };
+        let names: Vec<&str> = announced
+            .split(',')
+            .map(str::trim)
+            .filter(|name| {
+                HeaderName::try_from(*name).is_ok_and(|name| !managed.contains(&name) && !is_forbidden(&name))
+            })
+            .collect();
+        if !names.is_empty()
+            && let Ok(value) = HeaderValue::try_from(names.join(", "))
+        {
+            headers.insert(TRAILER, value);
+        }
+    }
+}
+
+fn takes_trailers(te: &str) -> bool {
+    te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+}
+
+/// SECURITY: M-10. What frames, routes or authenticates a message must come before its body (RFC 9110 §6.5.1).
+fn is_forbidden(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "authorization"
+            | "cache-control"
+            | "connection"
+            | "content-encoding"
+            | "content-length"
+            | "content-range"
+            | "content-type"
+            | "cookie"
+            | "expect"
+            | "host"
+            | "set-cookie"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    ) || name.as_str().starts_with("x-forwarded-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h_09_hx_11_only_harmless_trailers_are_announced() {
+        let managed = Managed::new([]);
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            TRAILER,
+            HeaderValue::from_static("X-Checksum, X_Forwarded_User, Content-Length, Remote-User, Expires"),
+        );
+        headers.insert(TE, HeaderValue::from_static("gzip, Trailers"));
+        let said = Said::read(&headers);
+        let mut out = HeaderMap::new();
+        said.ask(&mut out, &managed);
+        assert_eq!(out[TRAILER], "X-Checksum, Expires");
+        assert_eq!(
+            (&out[TE], &out[CONNECTION]),
+            (&HeaderValue::from_static("trailers"), &HeaderValue::from_static("te"))
+        );
+    }
+
+    #[test]
+    fn nothing_said_nothing_added() {
+        let mut out = HeaderMap::new();
+        Said::read(&HeaderMap::new()).ask(&mut out, &Managed::new([]));
+        assert!(out.is_empty());
+    }
+}
