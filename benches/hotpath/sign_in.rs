@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use doorward::demo::provider::{DemoProvider, Options};
@@ -53,18 +54,22 @@ identity = ["x-forwarded"]
         file
     }
 
-    /// Follows the redirects from a protected page until it answers; returns the Cookie header of that request.
+    /// Follows the redirects from a protected page until it answers; returns the Cookie header of the next request.
     pub(crate) async fn sign_in(&self, doorward: SocketAddr) -> String {
         let mut jars: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
         let mut uri: Uri = format!("http://{doorward}/").parse().unwrap();
         for _ in 0..10 {
             let authority = uri.authority().unwrap().as_str().to_owned();
             let jar = jars.entry(authority.clone()).or_default();
-            let cookie = jar.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ");
-            let response = fetch(&uri, &cookie).await;
-            if response.status() == StatusCode::OK {
-                return cookie;
+            let mut response = fetch(&uri, &header(jar)).await;
+            let patience = Instant::now() + Duration::from_secs(60);
+            // Under valgrind, the provider's keys may take a while to come.
+            while response.status() == StatusCode::SERVICE_UNAVAILABLE && Instant::now() < patience {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                response = fetch(&uri, &header(jar)).await;
             }
+            // The page's own answer counts too: it takes back the cookie that counts sign-ins, and a request that goes on
+            // bringing it is never the same request twice to Doorward.
             for set in response.headers().get_all(SET_COOKIE) {
                 let (pair, attributes) = set.to_str().unwrap().split_once(';').unwrap();
                 let (name, value) = pair.split_once('=').unwrap();
@@ -72,6 +77,9 @@ identity = ["x-forwarded"]
                     true => drop(jar.remove(name)),
                     false => drop(jar.insert(name.to_owned(), value.to_owned())),
                 }
+            }
+            if response.status() == StatusCode::OK {
+                return header(jar);
             }
             let location = response.headers().get(LOCATION);
             let location = location.unwrap_or_else(|| panic!("{uri} answered {}", response.status())).to_str().unwrap();
@@ -82,6 +90,10 @@ identity = ["x-forwarded"]
         }
         panic!("the sign-in goes round in circles at {uri}");
     }
+}
+
+fn header(jar: &BTreeMap<String, String>) -> String {
+    jar.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
 }
 
 async fn fetch(uri: &Uri, cookie: &str) -> Response<Incoming> {

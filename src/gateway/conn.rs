@@ -9,6 +9,7 @@ use http::header::HeaderValue;
 use tokio_util::task::TaskTracker;
 
 use super::site::Site;
+use crate::http::forwarded::address_value;
 use crate::session::Session;
 use crate::telemetry::access::Sink;
 use crate::telemetry::metrics::Metrics;
@@ -45,6 +46,8 @@ impl Drop for Open {
 /// One client connection.
 pub struct Conn {
     pub peer: IpAddr,
+    /// PERF: `peer` as text, made once a connection: for X-Forwarded-For and the access log.
+    pub address: HeaderValue,
     pub worker: Arc<Worker>,
     memo: Mutex<Memo>,
     phase: AtomicU8,
@@ -87,6 +90,7 @@ impl Conn {
     pub fn new(peer: IpAddr, worker: Arc<Worker>, open: Open) -> Self {
         Self {
             peer,
+            address: address_value(peer),
             worker,
             memo: Mutex::default(),
             phase: AtomicU8::new(IDLE),
@@ -130,7 +134,7 @@ impl Conn {
     /// Bytes came while no request was under way: a head has begun.
     pub fn reading(&self) {
         if self.phase.load(Ordering::Relaxed) == IDLE {
-            self.enter(HEAD);
+            self.enter(HEAD, Instant::now());
         }
     }
 
@@ -140,15 +144,15 @@ impl Conn {
     }
 
     /// The answer has ended.
-    pub fn idle(&self) {
-        self.enter(IDLE);
+    pub fn idle(&self, now: Instant) {
+        self.enter(IDLE, now);
     }
 
     /// Bytes were to go; `waits` = none could.
     pub fn writing(&self, waits: bool) {
         let stalled = self.stalled.load(Ordering::Relaxed);
         if waits && stalled == 0 {
-            self.stalled.store(self.millis().max(1), Ordering::Relaxed);
+            self.stalled.store(self.millis(Instant::now()).max(1), Ordering::Relaxed);
         } else if !waits && stalled != 0 {
             self.stalled.store(0, Ordering::Relaxed);
         }
@@ -171,12 +175,12 @@ impl Conn {
         }
     }
 
-    fn enter(&self, phase: u8) {
-        self.since.store(self.millis(), Ordering::Relaxed);
+    fn enter(&self, phase: u8, now: Instant) {
+        self.since.store(self.millis(now), Ordering::Relaxed);
         self.phase.store(phase, Ordering::Relaxed);
     }
 
-    fn millis(&self) -> u64 {
-        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
+    fn millis(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.opened).as_millis()).unwrap_or(u64::MAX)
     }
 }

@@ -1,6 +1,7 @@
 //! One request and its answer, as far as the log and the metrics care. Made when the request's head has come, closed when
 //! the answer's body has ended; closing writes the access line and counts.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,8 +27,7 @@ pub struct Exchange {
     pub session: Option<Arc<Session>>,
     /// `Set-Cookie` values that go with the answer, whichever it is; the session's first.
     pub cookies: Vec<HeaderValue>,
-    pub route: Arc<str>,
-    pub counters: Arc<metrics::Route>,
+    pub route: Arc<metrics::Route>,
     pub status: StatusCode,
     started: Instant,
     method: Method,
@@ -45,8 +45,8 @@ pub struct Begin<'a> {
     pub method: &'a Method,
     pub target: Option<&'a PathAndQuery>,
     pub id: HeaderValue,
-    /// Counters and name for what matches no route.
-    pub unrouted: (&'a Arc<str>, &'a Arc<metrics::Route>),
+    /// What is counted under for as long as no route is chosen.
+    pub unrouted: &'a Arc<metrics::Route>,
     pub now_ms: u64,
     pub log: bool,
 }
@@ -61,8 +61,7 @@ impl Exchange {
             site: None,
             session: None,
             cookies: Vec::new(),
-            route: Arc::clone(b.unrouted.0),
-            counters: Arc::clone(b.unrouted.1),
+            route: Arc::clone(b.unrouted),
             status: StatusCode::OK,
             started: Instant::now(),
             method: b.method.clone(),
@@ -78,8 +77,15 @@ impl Exchange {
         self.id.to_str().unwrap_or_default()
     }
 
+    fn client(&self) -> Cow<'_, str> {
+        match self.conn.address.to_str() {
+            Ok(address) if self.client == self.conn.peer => Cow::Borrowed(address),
+            _ => Cow::Owned(self.client.to_string()),
+        }
+    }
+
     pub fn decided(&self, outcome: Outcome) {
-        self.counters.decision(self.conn.worker.index, outcome);
+        self.route.decision(self.conn.worker.index, outcome);
     }
 
     pub fn waited(&mut self, upstream: Duration) {
@@ -97,18 +103,21 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.conn.idle();
-        let duration = self.started.elapsed();
+        // PERF: one look at the clock for the connection, the metrics and the log.
+        let now = Instant::now();
+        self.conn.idle(now);
+        let duration = now.saturating_duration_since(self.started);
         let overhead = duration.saturating_sub(self.upstream.unwrap_or_default());
-        self.counters.request(self.conn.worker.index, self.status.as_u16(), duration, overhead);
+        self.route.request(self.conn.worker.index, self.status.as_u16(), duration, overhead);
         if self.log {
             self.conn.worker.sink.write(&access::Line {
+                unix_ms: self.now_ms.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(0)),
                 request_id: self.id(),
-                client: self.client,
+                client: &self.client(),
                 method: self.method.as_str(),
                 host: self.site.as_ref().map_or("-", |s| &s.host),
                 path: self.target.as_ref().map_or("-", PathAndQuery::path),
-                route: &self.route,
+                route: self.route.name(),
                 user: self.session.as_ref().map(|s| s.user()),
                 status: self.status.as_u16(),
                 bytes: self.bytes,

@@ -2,16 +2,16 @@
 //! Whatever Doorward adds is added after everything was removed, so that no client can remove or forge it (H-04).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use http::header::{
-    CONNECTION, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SET_COOKIE, UPGRADE, VIA,
-};
+use bytes::Bytes;
+use http::header::{CONNECTION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SET_COOKIE, UPGRADE, VIA};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use tokio::time::Instant;
 
 use super::admit::Admitted;
 use super::body::Inner;
@@ -28,7 +28,6 @@ use crate::http::{forwarded, reply};
 use crate::upstream::{RequestBody, tunnel};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 /// How often a tunnel or a stream asks whether its session has ended.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -64,15 +63,15 @@ pub async fn forward(
     };
     parts.uri = uri;
     parts.version = Version::HTTP_11;
-    let request = Request::from_parts(parts, RequestBody::new(body, Arc::clone(&gateway.managed)));
+    let request = Request::from_parts(parts, RequestBody::new(body, &gateway.managed));
 
     let sent = Instant::now();
-    let answer = upstream.send(exchange.conn.worker.index, request).await;
+    let answer = upstream.send(exchange.conn.worker.index, request, sent).await;
     exchange.waited(sent.elapsed());
     let response = match answer {
         Ok(response) => response,
         Err(error) => {
-            tracing::warn!(route = &*rules.name, request_id = exchange.id(), kind = error.kind().as_str(), error = %error, "upstream failed");
+            tracing::warn!(route = rules.name(), request_id = exchange.id(), kind = error.kind().as_str(), error = %error, "upstream failed");
             return Err(Asker::with(gateway, exchange, manner).failed(&error));
         }
     };
@@ -90,7 +89,7 @@ pub async fn forward(
             parts.headers.insert(UPGRADE, protocol);
         }
         drop_own_cookies(gateway, &mut parts.headers);
-        return Ok(Response::from_parts(parts, Inner::Full(bytes::Bytes::new())));
+        return Ok(Response::from_parts(parts, Inner::Full(Bytes::new())));
     }
     let announced = Said::read(&parts.headers);
     strip_hop_by_hop(&mut parts.headers);
@@ -106,7 +105,9 @@ pub fn request_id(headers: &HeaderMap, trusted: bool) -> HeaderValue {
     if trusted && let Some(given) = headers.get(&X_REQUEST_ID).filter(|v| is_id(v)) {
         return given.clone();
     }
-    hex(fastrand::u128(..), 32).try_into().unwrap_or(HeaderValue::from_static("-"))
+    let mut id = [0; 32];
+    hex(fastrand::u128(..), &mut id);
+    owned(id).unwrap_or(HeaderValue::from_static("-"))
 }
 
 /// Removes what only we may set and what belongs to one hop, then sets ours.
@@ -118,24 +119,22 @@ fn prepare(
     headers: &mut HeaderMap,
     cookie: Option<HeaderValue>,
 ) {
-    strip_hop_by_hop(headers);
-    let trusted = gateway.trust.contains(exchange.conn.peer);
-    let forged = if trusted { gateway.managed.strip(headers) } else { gateway.managed.strip_untrusted(headers) };
+    let conn = &exchange.conn;
+    let forged = gateway.managed.strip_request(headers, gateway.trust.contains(conn.peer));
     if forged > 0 {
         tracing::debug!(request_id = exchange.id(), client = %exchange.client, forged, "headers that only we may set were removed");
     }
-    headers.remove(EXPECT);
-    headers.remove(HTTP2_SETTINGS);
-    headers.remove(COOKIE);
-    if let Some(cookie) = cookie {
-        headers.insert(COOKIE, cookie);
-    }
+    match cookie {
+        // It takes the place of every field that was there.
+        Some(cookie) => headers.insert(COOKIE, cookie),
+        None => headers.remove(COOKIE),
+    };
     let site = &admitted.site;
     // SECURITY: PX-16, M-22. The host that decided is the host that goes on, in the spelling that decided.
     if headers.get(HOST) != Some(&site.forwarded_host) {
         headers.insert(HOST, site.forwarded_host.clone());
     }
-    forwarded::write(headers, &admitted.seen, site.scheme, &site.forwarded_host, site.port);
+    forwarded::write(headers, &admitted.seen, &conn.address, site.scheme, &site.forwarded_host, &site.forwarded_port);
     if let Some(session) = &exchange.session {
         rules.identify(session, headers);
     }
@@ -255,23 +254,26 @@ fn is_traceparent(value: &HeaderValue) -> bool {
 }
 
 fn traceparent() -> HeaderValue {
-    let mut text = Vec::with_capacity(55);
-    text.extend_from_slice(b"00-");
-    text.extend_from_slice(&hex(fastrand::u128(1..), 32));
-    text.push(b'-');
-    text.extend_from_slice(&hex(u128::from(fastrand::u64(1..)), 16));
-    text.extend_from_slice(b"-00");
-    text.try_into().unwrap_or(HeaderValue::from_static("00-00000000000000000000000000000001-0000000000000001-00"))
+    let mut text = *b"00-00000000000000000000000000000001-0000000000000001-00";
+    if let Some((trace, span)) = text.split_at_mut_checked(36) {
+        hex(fastrand::u128(1..), trace.get_mut(3..35).unwrap_or_default());
+        hex(u128::from(fastrand::u64(1..)), span.get_mut(..16).unwrap_or_default());
+    }
+    owned(text).unwrap_or(HeaderValue::from_static("-"))
 }
 
-fn hex(mut n: u128, digits: usize) -> Vec<u8> {
+/// Writes the lowest digits of `n`, as many as `out` holds; an even number.
+fn hex(n: u128, out: &mut [u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut out = vec![b'0'; digits];
-    for place in out.iter_mut().rev() {
-        *place = DIGITS.get(usize::try_from(n & 15).unwrap_or(0)).copied().unwrap_or(b'0');
-        n >>= 4;
+    let digit = |nibble: u8| DIGITS.get(usize::from(nibble & 15)).copied().unwrap_or(b'0');
+    for (pair, byte) in out.rchunks_exact_mut(2).zip(n.to_le_bytes()) {
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte)]);
     }
-    out
+}
+
+/// PERF: one allocation, which the value's copies share; `try_from` of a vector makes a second one for the first copy.
+fn owned<const N: usize>(text: [u8; N]) -> Option<HeaderValue> {
+    HeaderValue::from_maybe_shared(Bytes::from_owner(text)).ok()
 }
 
 #[cfg(test)]

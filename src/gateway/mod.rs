@@ -82,8 +82,9 @@ pub struct Gateway {
     epoch: u64,
     /// `{prefix}/`
     own: String,
-    own_counters: (Arc<str>, Arc<metrics::Route>),
-    unrouted: (Arc<str>, Arc<metrics::Route>),
+    /// Counters of our own endpoints, and of what matches no route.
+    own_counters: Arc<metrics::Route>,
+    unrouted: Arc<metrics::Route>,
     draining: Arc<AtomicBool>,
 }
 
@@ -126,7 +127,6 @@ impl Gateway {
             provider.start();
         }
         let hsts = settings.server.tls.as_ref().map(|t| t.hsts.as_secs()).filter(|s| *s > 0);
-        let label = |name: &str| (Arc::from(name), metrics.route(name));
         Ok(Self {
             table: Table::new(&settings.routes),
             rules: rules?,
@@ -136,8 +136,8 @@ impl Gateway {
             hsts: hsts.and_then(|s| HeaderValue::try_from(format!("max-age={s}")).ok()),
             epoch: shared.state.epoch(),
             own: format!("{}/", settings.server.prefix),
-            own_counters: label("doorward"),
-            unrouted: label("none"),
+            own_counters: metrics.route("doorward"),
+            unrouted: metrics.route("none"),
             draining: Arc::clone(&shared.draining),
             sessions: Arc::new(sessions),
             claims,
@@ -188,7 +188,7 @@ pub async fn handle(gateway: &Arc<Gateway>, conn: &Arc<Conn>, request: Request<I
         method: request.method(),
         target: request.uri().path_and_query(),
         id: forward::request_id(request.headers(), trusted),
-        unrouted: (&gateway.unrouted.0, &gateway.unrouted.1),
+        unrouted: &gateway.unrouted,
         now_ms: clock::unix_now_ms(),
         log: gateway.settings.telemetry.access_log,
     });
@@ -242,8 +242,7 @@ async fn journey(
         exchange.decided(Outcome::Deny);
         return Err(Asker::new(gateway, exchange, &parts.method, &parts.headers).not_found());
     };
-    exchange.route = Arc::clone(&rules.name);
-    exchange.counters = Arc::clone(&rules.counters);
+    exchange.route = Arc::clone(&rules.counters);
 
     let cookie = match authenticate::authenticate(gateway, exchange, Some(rules), &admitted.site, &parts.headers).await
     {
@@ -283,7 +282,7 @@ async fn turn_away(
             audit!(
                 event = "refused",
                 user = %Safe(user.as_deref().unwrap_or("-")),
-                route = &*rules.name,
+                route = rules.name(),
                 rule = %Safe(rule),
                 client = %exchange.client,
                 request_id = exchange.id(),

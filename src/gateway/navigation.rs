@@ -24,9 +24,9 @@ pub fn is_navigation(method: &Method, headers: &HeaderMap) -> bool {
         }
 }
 
-/// Whether an answer of ours is best a page: someone is looking, whatever the method.
+/// Whether an answer of ours is best a page: someone is looking, whatever the method. Of what is no gRPC.
 pub fn wants_page(method: &Method, headers: &HeaderMap) -> bool {
-    if headers.contains_key(X_REQUESTED_WITH) || is_grpc(headers) {
+    if headers.contains_key(X_REQUESTED_WITH) {
         return false;
     }
     match text(headers, &SEC_FETCH_MODE) {

@@ -14,7 +14,6 @@ use crate::telemetry::metrics::{self, Metrics};
 use crate::upstream::Upstream;
 
 pub struct Rules {
-    pub name: Arc<str>,
     pub settings: settings::Route,
     pub policy: Option<Policy>,
     pub provider: Option<Arc<Provider>>,
@@ -41,13 +40,16 @@ impl Rules {
         };
         debug_assert!(route.provider.is_none_or(|index| index < settings.providers.len()), "cross-checked at load");
         Ok(Self {
-            name: route.name.as_str().into(),
             settings: route.clone(),
             policy,
             provider: route.provider.and_then(|index| providers.get(index).cloned()),
             upstream,
             counters: metrics.route(&route.name),
         })
+    }
+
+    pub fn name(&self) -> &str {
+        self.counters.name()
     }
 
     pub fn is_public(&self) -> bool {

@@ -3,6 +3,7 @@
 
 use http::header::HeaderValue;
 
+use crate::http::forwarded::port_value;
 use crate::http::origin::{Origin, Scheme};
 use crate::http::uri::Host;
 use crate::route::Table;
@@ -18,7 +19,7 @@ pub struct Site {
     pub origin: Origin,
     /// PERF: made once a connection, not once a request.
     pub forwarded_host: HeaderValue,
-    pub port: u16,
+    pub forwarded_port: HeaderValue,
     pub scheme: Scheme,
 }
 
@@ -42,7 +43,7 @@ impl Site {
         Self {
             host: host.name.to_string(),
             forwarded_host: HeaderValue::from_str(&authority).unwrap_or(HeaderValue::from_static("invalid")),
-            port,
+            forwarded_port: port_value(port),
             authority,
             origin,
             scheme,

@@ -12,7 +12,7 @@ use super::origin::Scheme;
 use super::refusal::Refusal;
 use super::uri::canonical_host;
 
-/// What `Managed::strip_untrusted` removes besides the identity headers (W-01).
+/// What `Managed::strip_request` removes besides the identity headers (W-01).
 pub(super) const NAMES: &[&str] = &["forwarded", "x-real-ip", "x-rewrite-url"];
 /// What `write` says anew. SECURITY: W-01. `X_Forwarded_For` is the same variable to CGI and WSGI, so one that a client
 /// sent through a trusted proxy would stand beside ours.
@@ -79,35 +79,35 @@ pub fn read(headers: &HeaderMap, peer: IpAddr, trust: &Trust) -> Result<Seen, Re
     Ok(Seen { client, proto, host, chain })
 }
 
-/// Says it anew. `port` is the one of the origin that the browser asked.
-pub fn write(headers: &mut HeaderMap, seen: &Seen, proto: Scheme, host_with_port: &HeaderValue, port: u16) {
+/// Says it anew. `peer` and `port` as `address_value` and `port_value` make them; the port is the one of the origin that
+/// the browser asked.
+pub fn write(
+    headers: &mut HeaderMap,
+    seen: &Seen,
+    peer: &HeaderValue,
+    proto: Scheme,
+    host_with_port: &HeaderValue,
+    port: &HeaderValue,
+) {
     // A trusted proxy's `Forwarded` tells of one hop less than X-Forwarded-For then does.
     headers.remove(FORWARDED);
     let chain = seen.chain.as_deref().and_then(|chain| HeaderValue::from_str(chain).ok());
-    headers.insert(FOR, chain.unwrap_or_else(|| address_value(seen.client)));
+    headers.insert(FOR, chain.unwrap_or_else(|| peer.clone()));
     headers.insert(PROTO, HeaderValue::from_static(proto.as_str()));
     headers.insert(HOST, host_with_port.clone());
-    let port = match port {
+    headers.insert(PORT, port.clone());
+}
+
+pub fn address_value(address: IpAddr) -> HeaderValue {
+    HeaderValue::try_from(address.to_canonical().to_string()).unwrap_or(HeaderValue::from_static("unknown"))
+}
+
+pub fn port_value(port: u16) -> HeaderValue {
+    match port {
         80 => HeaderValue::from_static("80"),
         443 => HeaderValue::from_static("443"),
         other => HeaderValue::from(other),
-    };
-    headers.insert(PORT, port);
-}
-
-/// PERF: IPv4 without the formatting machinery, and one allocation.
-fn address_value(address: IpAddr) -> HeaderValue {
-    let IpAddr::V4(v4) = address else {
-        return HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
-    };
-    let mut text = String::with_capacity(15);
-    for (i, octet) in v4.octets().into_iter().enumerate() {
-        if i > 0 {
-            text.push('.');
-        }
-        text.push_str(itoa::Buffer::new().format(octet));
     }
-    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
 /// One family of headers, read but not yet believed.

@@ -2,8 +2,8 @@
 //! Reads and changes headers; never decides who somebody is.
 
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE,
+    TRANSFER_ENCODING,
 };
 use http::request::Parts;
 use http::{StatusCode, Version};
@@ -11,9 +11,6 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::forwarded;
 use super::refusal::Refusal;
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// The names that tell an upstream who somebody is. From outside they are lies and are removed, on every route.
 ///
@@ -40,15 +37,23 @@ impl Managed {
         Self { identity, trusted, untrusted }
     }
 
-    /// Removes the identity headers, and what `http::forwarded` writes anew, in every spelling of the names; says how
-    /// many went. For requests of trusted proxies.
-    pub fn strip(&self, headers: &mut HeaderMap) -> usize {
-        self.trusted.strip(headers)
+    /// Removes from a request what ends at this hop, what only this hop answers (`Expect`, `HTTP2-Settings`), the identity
+    /// headers and what `http::forwarded` writes anew, in every spelling of the names; unless its peer is trusted, all that
+    /// `http::forwarded` lists (W-01). Says how many of those that only we may set there were.
+    pub fn strip_request(&self, headers: &mut HeaderMap, trusted: bool) -> usize {
+        let ours = if trusted { &self.trusted } else { &self.untrusted };
+        let mut forged = 0;
+        strip(headers, |name| {
+            let managed = ours.contains(name);
+            forged += usize::from(managed);
+            managed || matches!(name, "expect" | "http2-settings")
+        });
+        forged
     }
 
-    /// The same in one pass with what `http::forwarded` lists (W-01). For requests of everybody else.
-    pub fn strip_untrusted(&self, headers: &mut HeaderMap) -> usize {
-        self.untrusted.strip(headers)
+    /// The same of trailers, whoever sends them: removes what anybody but us might be believed to have set.
+    pub fn strip_trailers(&self, trailers: &mut HeaderMap) {
+        remove_all(trailers, |name| self.untrusted.contains(name));
     }
 
     pub fn contains(&self, name: &HeaderName) -> bool {
@@ -132,15 +137,6 @@ impl NameSet {
         self.names.iter().any(|n| n.len() == name.len() && begins(name, n))
             || self.prefixes.iter().any(|p| begins(name, p))
     }
-
-    fn strip(&self, headers: &mut HeaderMap) -> usize {
-        // PERF: an empty vector does not allocate, and nearly every one stays empty.
-        let found: Vec<HeaderName> = headers.keys().filter(|name| self.contains(name.as_str())).cloned().collect();
-        for name in &found {
-            headers.remove(name);
-        }
-        found.len()
-    }
 }
 
 /// `start` is folded already.
@@ -158,26 +154,48 @@ fn length_bit(text: &str) -> u64 {
 
 /// Removes what ends at this hop (RFC 9110 §7.6.1), of requests and of answers. `TE: trailers` and `Upgrade` are gone
 /// too: who forwards one of them says so anew.
-///
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    strip(headers, |_| false);
+}
+
 /// SECURITY: H-03, H-04, HX-09. Identity headers are added after this, so `Connection` cannot name them away. Names
 /// that framing, routing and caching stand on are kept whatever `Connection` says.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
+fn strip(headers: &mut HeaderMap, mut also: impl FnMut(&str) -> bool) {
+    // PERF: one pass that looks at each name, where a removal for each possible name would hash them all.
+    let mut connection = false;
+    remove_all(headers, |name| {
+        connection |= name == "connection";
+        ends_here(name) || also(name)
+    });
+    if connection {
         let named: Vec<HeaderName> = headers.get_all(CONNECTION).iter().flat_map(named_fields).collect();
         for name in &named {
             headers.remove(name);
         }
         headers.remove(CONNECTION);
     }
-    // PERF: constants hash at a third of the cost of strings.
-    headers.remove(KEEP_ALIVE);
-    headers.remove(PROXY_AUTHENTICATE);
-    headers.remove(PROXY_AUTHORIZATION);
-    headers.remove(PROXY_CONNECTION);
-    headers.remove(TE);
-    headers.remove(TRAILER);
-    headers.remove(TRANSFER_ENCODING);
-    headers.remove(UPGRADE);
+}
+
+fn remove_all(headers: &mut HeaderMap, mut unwanted: impl FnMut(&str) -> bool) {
+    // PERF: an empty vector does not allocate, and nearly every one stays empty.
+    let found: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
+    for name in &found {
+        headers.remove(name);
+    }
+}
+
+fn ends_here(name: &str) -> bool {
+    matches!(
+        name,
+        "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
 /// The fields that one value of `Connection` names, without the options that are no fields or are removed anyway.

@@ -1,6 +1,7 @@
 //! One client connection: hyper's HTTP/1 over it, the timeouts that hyper does not have, and the drain.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io::IoSlice;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, sleep};
 
 use super::Common;
+use super::seldom::Seldom;
 use crate::gateway::conn::Conn;
 use crate::gateway::handle;
 use crate::net::listen::Io;
@@ -40,25 +42,46 @@ pub async fn serve(stream: impl Io, conn: Arc<Conn>, common: Common) {
     let mut timer = pin!(sleep(look));
     let mut draining = false;
     loop {
-        tokio::select! {
-            result = connection.as_mut() => {
+        let event = {
+            let mut other = pin!(async {
+                tokio::select! {
+                    biased;
+                    _ = drain.wait_for(|d| *d), if !draining => Event::Drain,
+                    () = timer.as_mut() => Event::Look,
+                }
+            });
+            let mut seldom = Seldom::default();
+            poll_fn(|cx| match connection.as_mut().poll(cx) {
+                Poll::Ready(result) => Poll::Ready(Event::End(result)),
+                Poll::Pending => seldom.poll(cx, other.as_mut()),
+            })
+            .await
+        };
+        match event {
+            Event::End(result) => {
                 if let Err(error) = result {
                     tracing::trace!(peer = %conn.peer, %error, "connection ended");
                 }
                 return;
             }
-            () = timer.as_mut() => {
+            Event::Look => {
                 if conn.is_overdue(limits.header_timeout, limits.idle_timeout) {
                     return;
                 }
                 timer.as_mut().reset(Instant::now() + look);
             }
-            _ = drain.wait_for(|d| *d), if !draining => {
+            Event::Drain => {
                 draining = true;
                 connection.as_mut().graceful_shutdown();
             }
         }
     }
+}
+
+enum Event {
+    Drain,
+    End(hyper::Result<()>),
+    Look,
 }
 
 /// The stream, telling `Conn` when bytes come, and when none can go.

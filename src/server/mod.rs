@@ -4,6 +4,7 @@
 pub mod accept;
 pub mod admin;
 pub mod connection;
+pub mod seldom;
 
 use std::io;
 use std::sync::Arc;

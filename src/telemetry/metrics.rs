@@ -105,7 +105,7 @@ impl Metrics {
     /// The counters of one route, made once and found again after a reload.
     pub fn route(&self, name: &str) -> Arc<Route> {
         let mut routes = self.routes.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(routes.entry(name.to_owned()).or_insert_with(|| Arc::new(Route::new(self.workers))))
+        Arc::clone(routes.entry(name.to_owned()).or_insert_with(|| Arc::new(Route::new(name, self.workers))))
     }
 
     pub fn login(&self, provider: &str, outcome: &'static str) {
@@ -140,6 +140,7 @@ impl Metrics {
 
 /// One route's counters, one shard a worker so that workers share no cache line.
 pub struct Route {
+    name: Box<str>,
     shards: Box<[Shard]>,
 }
 
@@ -157,14 +158,18 @@ struct Time {
 }
 
 impl Route {
-    fn new(workers: usize) -> Self {
+    fn new(name: &str, workers: usize) -> Self {
         let shard = || Shard {
             codes: Box::new([const { AtomicU64::new(0) }; CODES]),
             decisions: Default::default(),
             total: Time::default(),
             overhead: Time::default(),
         };
-        Self { shards: (0..workers).map(|_| shard()).collect() }
+        Self { name: name.into(), shards: (0..workers).map(|_| shard()).collect() }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Counts one finished request. `overhead` = the time not spent waiting for the upstream.

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::Upstream;
-use super::pool::Sender;
+use super::pool::Connection;
 use crate::http::headers::Managed;
 
 /// A client's body on its way to the upstream.
@@ -29,12 +29,12 @@ impl RequestBody {
     }
 
     /// SECURITY: H-09, HX-11. Trailers with a name of `managed` never reach the upstream.
-    pub fn new(incoming: Incoming, managed: Arc<Managed>) -> Self {
+    pub fn new(incoming: Incoming, managed: &Arc<Managed>) -> Self {
         // PERF: nearly every request has none, and then nothing is allocated.
         if incoming.is_end_stream() {
             return Self::empty();
         }
-        Self(Some(Streaming { incoming, managed, progress: Arc::default() }))
+        Self(Some(Streaming { incoming, managed: Arc::clone(managed), progress: Arc::default() }))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -59,7 +59,7 @@ impl Body for RequestBody {
         if let Poll::Ready(Some(Ok(frame))) = &mut polled
             && let Some(trailers) = frame.trailers_mut()
         {
-            managed.strip_untrusted(trailers);
+            managed.strip_trailers(trailers);
         }
         polled
     }
@@ -104,23 +104,23 @@ pub struct ResponseBody {
 
 /// A connection and where it goes back to.
 pub(super) struct Lease {
-    sender: Sender,
+    connection: Connection,
     home: Option<(Arc<Upstream>, usize)>,
 }
 
 impl Lease {
-    pub(super) fn new(upstream: Arc<Upstream>, worker: usize, sender: Sender) -> Self {
-        Self { sender, home: Some((upstream, worker)) }
+    pub(super) fn new(upstream: Arc<Upstream>, worker: usize, connection: Connection) -> Self {
+        Self { connection, home: Some((upstream, worker)) }
     }
 
     /// Kept open for as long as the body lives, and then closed.
-    pub(super) fn spent(sender: Sender) -> Self {
-        Self { sender, home: None }
+    pub(super) fn spent(connection: Connection) -> Self {
+        Self { connection, home: None }
     }
 
     fn give_back(self) {
         if let Some((upstream, worker)) = self.home {
-            upstream.pool.give_back(worker, self.sender);
+            upstream.pool.give_back(worker, self.connection);
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod body;
 mod pool;
+mod replay;
 mod request;
 #[cfg(test)]
 mod testing;
@@ -10,9 +11,11 @@ mod testing;
 mod tests;
 pub mod tunnel;
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode};
@@ -23,8 +26,9 @@ use tokio::time::{Instant, sleep_until};
 
 use self::body::{Lease, Progress};
 pub use self::body::{RequestBody, ResponseBody};
-use self::pool::{Pool, Sender};
-use self::request::{Replay, Rewrite};
+use self::pool::{Connection, Pool};
+use self::replay::{Replay, Tape, Taped};
+use self::request::Rewrite;
 use crate::config::settings;
 use crate::error::{Error, Kind};
 use crate::net::dial::Endpoint;
@@ -48,30 +52,36 @@ impl Upstream {
         }))
     }
 
-    /// Sends `request` over a connection of this worker and waits for the head of the answer. Hop-by-hop headers are the
-    /// caller's to remove, of the request and of the answer; `Upgrade` passes if the caller leaves it there.
+    /// Sends `request` over a connection of this worker and waits for the head of the answer; `now` is when. Hop-by-hop
+    /// headers are the caller's to remove, of the request and of the answer; `Upgrade` passes if the caller leaves it there.
     ///
     /// Errors: `UpstreamTimeout`, `UpstreamFailed`, and `BadRequest` when it was the client who broke off.
     pub async fn send(
         self: &Arc<Self>,
         worker: usize,
         mut request: Request<RequestBody>,
+        now: Instant,
     ) -> Result<Response<ResponseBody>, Error> {
         self.rewrite.apply(&mut request)?;
         let progress = request.body_mut().progress();
-        let mut replayed = false;
+        let upgrades = request.method() == Method::CONNECT || request.headers().contains_key(http::header::UPGRADE);
+        let (mut start, mut replayed) = (now, false);
         loop {
-            let pooled = if replayed { None } else { self.pool.take(worker) };
+            let pooled = if replayed { None } else { self.pool.take(worker, start) };
             let reused = pooled.is_some();
-            let mut sender = match pooled {
-                Some(sender) => sender,
-                None => self.connect().await?,
+            let mut connection = match pooled {
+                Some(connection) => connection,
+                // PERF: boxed, so that dialling does not swell the future of every request.
+                None => {
+                    let connection = Box::pin(self.connect()).await?;
+                    start = Instant::now();
+                    connection
+                }
             };
             // PERF: a new connection that fails is no race with a keep-alive timeout, so nothing is copied for it.
-            let replay = if reused { Replay::of(&request) } else { None };
-            let upgrades = request.method() == Method::CONNECT || request.headers().contains_key(http::header::UPGRADE);
-            let mut failure = match self.exchange(&mut sender, request, progress.as_deref()).await? {
-                Ok(response) => return Ok(self.answer(worker, sender, response, upgrades)),
+            let replay = if reused { Replay::of(&request, &connection.tape) } else { None };
+            let mut failure = match self.exchange(&mut connection, request, start, progress.as_deref()).await? {
+                Ok(response) => return Ok(self.answer(worker, connection, response, upgrades)),
                 Err(failure) => failure,
             };
             // Handed back: not one byte of it was written, so any method may go again. Otherwise the rule of RFC 9110
@@ -80,14 +90,14 @@ impl Upstream {
                 (Some(unsent), _) if reused => unsent,
                 (None, Some(replay)) if is_lost_connection(failure.error()) => {
                     replayed = true;
-                    replay.into_request()
+                    replay.into_request(&connection.tape).ok_or_else(|| failed(failure.into_error()))?
                 }
                 _ => return Err(failed(failure.into_error())),
             };
         }
     }
 
-    async fn connect(&self) -> Result<Sender, Error> {
+    async fn connect(&self) -> Result<Connection, Error> {
         let stream = self.endpoint.connect().await.map_err(|error| {
             let (kind, detail) = match error.kind() {
                 io::ErrorKind::TimedOut => (Kind::UpstreamTimeout, "no connection to the upstream in time"),
@@ -95,50 +105,55 @@ impl Upstream {
             };
             Error::new(kind, detail).because(error)
         })?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+        let tape = Tape::default();
+        let io = Taped { io: TokioIo::new(stream), tape: tape.clone() };
+        let (sender, connection) = http1::handshake(io).await.map_err(failed)?;
         // One task a connection, on the worker's own runtime; how it ends is told to who sends on it.
         tokio::spawn(async move { drop(connection.with_upgrades().await) });
-        Ok(sender)
+        let timer = Box::pin(sleep_until(Instant::now() + self.response_timeout));
+        Ok(Connection { sender, tape, timer })
     }
 
     /// One attempt. The outer error is the timeout; the inner one may hold the request to be sent again.
     async fn exchange(
         &self,
-        sender: &mut Sender,
+        connection: &mut Connection,
         request: Request<RequestBody>,
+        start: Instant,
         progress: Option<&Progress>,
     ) -> Result<Result<Response<Incoming>, TrySendError<Request<RequestBody>>>, Error> {
-        let start = Instant::now();
-        let mut answer = pin!(sender.try_send_request(request));
-        let mut timeout = pin!(sleep_until(start + self.response_timeout));
-        loop {
-            tokio::select! {
-                biased;
-                result = &mut answer => return Ok(result),
-                () = &mut timeout => {
-                    // An upload that moves is not cut: the time counts from its last frame.
-                    let since = progress.map_or(start, |p| p.last().max(start));
-                    if since + self.response_timeout <= Instant::now() {
-                        return Err(Error::new(Kind::UpstreamTimeout, "no answer of the upstream in time"));
-                    }
-                    timeout.as_mut().reset(since + self.response_timeout);
-                }
+        let mut answer = pin!(connection.sender.try_send_request(request));
+        let timer = &mut connection.timer;
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = answer.as_mut().poll(cx) {
+                return Poll::Ready(Ok(result));
             }
-        }
+            // It was set for this exchange or for one before, so it never ends too late.
+            while timer.as_mut().poll(cx).is_ready() {
+                // An upload that moves is not cut: the time counts from its last frame.
+                let due = progress.map_or(start, |p| p.last().max(start)) + self.response_timeout;
+                if due <= Instant::now() {
+                    return Poll::Ready(Err(Error::new(Kind::UpstreamTimeout, "no answer of the upstream in time")));
+                }
+                timer.as_mut().reset(due);
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     fn answer(
         self: &Arc<Self>,
         worker: usize,
-        sender: Sender,
+        connection: Connection,
         response: Response<Incoming>,
         upgrades: bool,
     ) -> Response<ResponseBody> {
         // SECURITY: RUSTSEC-2026-0033. A connection that was asked to become something else is never an HTTP one again.
         let lease = if response.status() == StatusCode::SWITCHING_PROTOCOLS || upgrades {
-            Lease::spent(sender)
+            Lease::spent(connection)
         } else {
-            Lease::new(Arc::clone(self), worker, sender)
+            Lease::new(Arc::clone(self), worker, connection)
         };
         response.map(|incoming| ResponseBody::new(incoming, lease))
     }

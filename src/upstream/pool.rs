@@ -1,13 +1,23 @@
 //! Idle connections, one stack a worker: a connection lives on the runtime that opened it and is used there only.
 
+use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::client::conn::http1::SendRequest;
+use tokio::time::{Instant, Sleep};
 
 use super::body::RequestBody;
+use super::replay::Tape;
 
-pub(super) type Sender = SendRequest<RequestBody>;
+pub(super) struct Connection {
+    pub(super) sender: SendRequest<RequestBody>,
+    /// The head of the request under way.
+    pub(super) tape: Tape,
+    /// PERF: the response timer stays with the connection and is set anew only when it has run out, so that an exchange
+    /// takes no entry of the timer wheel.
+    pub(super) timer: Pin<Box<Sleep>>,
+}
 
 /// Idle connections kept a worker; beyond it the one that comes back is closed.
 const MAX_IDLE: usize = 64;
@@ -19,7 +29,7 @@ pub(super) struct Pool {
 }
 
 struct Idle {
-    sender: Sender,
+    connection: Connection,
     since: Instant,
 }
 
@@ -30,37 +40,37 @@ impl Pool {
 
     /// The connection that was used last, since it will live longest. One that still finishes its last exchange is
     /// passed over, one that is closed or too old is dropped.
-    pub(super) fn take(&self, worker: usize) -> Option<Sender> {
+    pub(super) fn take(&self, worker: usize, now: Instant) -> Option<Connection> {
         let mut idle = self.stack(worker);
         let mut at = idle.len();
         while at > 0 {
             at -= 1;
             let Some(candidate) = idle.get(at) else { break };
-            if candidate.since.elapsed() >= self.idle_timeout {
+            if now.saturating_duration_since(candidate.since) >= self.idle_timeout {
                 // Those below are older still.
                 idle.drain(..=at);
                 return None;
             }
-            if candidate.sender.is_ready() {
-                return Some(idle.remove(at).sender);
+            if candidate.connection.sender.is_ready() {
+                return Some(idle.remove(at).connection);
             }
-            if candidate.sender.is_closed() {
+            if candidate.connection.sender.is_closed() {
                 idle.remove(at);
             }
         }
         None
     }
 
-    pub(super) fn give_back(&self, worker: usize, sender: Sender) {
-        if sender.is_closed() {
+    pub(super) fn give_back(&self, worker: usize, connection: Connection) {
+        if connection.sender.is_closed() {
             return;
         }
         let since = Instant::now();
         let mut idle = self.stack(worker);
-        let expired = idle.iter().take_while(|i| since.duration_since(i.since) >= self.idle_timeout).count();
+        let expired = idle.iter().take_while(|i| since.saturating_duration_since(i.since) >= self.idle_timeout).count();
         idle.drain(..expired);
         if idle.len() < MAX_IDLE {
-            idle.push(Idle { sender, since });
+            idle.push(Idle { connection, since });
         }
     }
 
@@ -78,6 +88,7 @@ impl Pool {
     /// Whether the newest is ready, and whether it is closed.
     #[cfg(test)]
     pub(super) fn newest(&self, worker: usize) -> Option<(bool, bool)> {
-        self.stack(worker).last().map(|idle| (idle.sender.is_ready(), idle.sender.is_closed()))
+        let stack = self.stack(worker);
+        stack.last().map(|Idle { connection, .. }| (connection.sender.is_ready(), connection.sender.is_closed()))
     }
 }

@@ -1,8 +1,8 @@
-//! What changes on a request before it goes upstream, target and Host, and the copy that a retry may need.
+//! What changes on a request before it goes upstream: target and Host.
 
-use http::header::{HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::header::{HOST, HeaderValue, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{Method, Request, Uri, Version};
+use http::{Request, Uri, Version};
 use http_body::Body as _;
 
 use super::body::RequestBody;
@@ -53,35 +53,5 @@ impl Rewrite {
             headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         Ok(())
-    }
-}
-
-/// The head of a request that may be sent twice.
-pub(super) struct Replay {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-}
-
-impl Replay {
-    /// Only for what RFC 9110 §9.2.2 calls idempotent and what has no body.
-    pub(super) fn of(request: &Request<RequestBody>) -> Option<Self> {
-        let idempotent = matches!(
-            *request.method(),
-            Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
-        );
-        (idempotent && request.body().is_empty()).then(|| Self {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            headers: request.headers().clone(),
-        })
-    }
-
-    pub(super) fn into_request(self) -> Request<RequestBody> {
-        let mut request = Request::new(RequestBody::empty());
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        *request.headers_mut() = self.headers;
-        request
     }
 }

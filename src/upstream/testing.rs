@@ -51,7 +51,7 @@ impl Origin {
     /// Sends in a task of its own, so that the test can play the upstream meanwhile.
     pub(super) fn send(&self, request: Request<RequestBody>) -> Sending {
         let upstream = Arc::clone(&self.upstream);
-        Sending(tokio::spawn(async move { upstream.send(0, request).await }))
+        Sending(tokio::spawn(async move { upstream.send(0, request, Instant::now()).await }))
     }
 
     /// A whole exchange on `peer`; leaves the connection in the pool.
@@ -85,8 +85,8 @@ impl Origin {
         let service = service_fn(move |request: Request<Incoming>| {
             let (upstream, managed) = (Arc::clone(&upstream), Arc::clone(&managed));
             async move {
-                let request = request.map(|incoming| RequestBody::new(incoming, managed));
-                Ok::<_, Error>(match upstream.send(0, request).await {
+                let request = request.map(|incoming| RequestBody::new(incoming, &managed));
+                Ok::<_, Error>(match upstream.send(0, request, Instant::now()).await {
                     Ok(response) => response.map(Either::Left),
                     Err(error) => {
                         let mut response = Response::new(Either::Right(Empty::<Bytes>::new()));

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use http::HeaderValue;
 use tokio::io::AsyncWriteExt as _;
 
 use super::testing::*;
@@ -90,6 +91,30 @@ async fn a_get_that_met_a_closing_connection_goes_again_once() {
     drop(fresh);
     assert_eq!(sending.failure().await, Kind::UpstreamFailed);
     assert_eq!(origin.idle(), 0);
+}
+
+#[tokio::test]
+async fn what_goes_again_is_the_same_byte_for_byte() {
+    let (origin, mut peer) = warm().await;
+    // A request in between that may not go again leaves nothing of itself behind.
+    let sending = origin.send(request(Method::POST, "/between"));
+    peer.head().await;
+    peer.say("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    sending.response().await;
+    origin.settled().await;
+    let mut odd = request(Method::PUT, "/again?a=b");
+    for (name, value) in [("x-twice", &b"1"[..]), ("x-twice", b"2"), ("x-empty", b""), ("x-odd", b" a: \xe9\t: b ")] {
+        odd.headers_mut().append(name, HeaderValue::from_bytes(value).unwrap());
+    }
+    odd.headers_mut().insert("x-long", HeaderValue::try_from("x".repeat(40_000)).unwrap());
+    let sending = origin.send(odd);
+    let first = peer.head().await;
+    drop(peer);
+    let mut fresh = origin.accept().await;
+    assert!(first.contains("\r\nx-twice: 2\r\n") && first.len() > 40_000);
+    assert_eq!(fresh.head().await, first);
+    fresh.say("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    assert_eq!(text(sending.response().await).await.unwrap(), "ok");
 }
 
 #[tokio::test]
@@ -229,7 +254,7 @@ async fn nobody_listens() {
     let origin = Origin::start().await;
     let upstream = Arc::clone(&origin.upstream);
     drop(origin);
-    let failure = upstream.send(0, get("/")).await.map(|r| r.status()).unwrap_err();
+    let failure = upstream.send(0, get("/"), Instant::now()).await.map(|r| r.status()).unwrap_err();
     assert_eq!(failure.kind(), Kind::UpstreamFailed);
 }
 

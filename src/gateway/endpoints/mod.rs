@@ -82,8 +82,7 @@ pub async fn answer(
     parts: &Parts,
     body: Incoming,
 ) -> Reply {
-    exchange.route = Arc::clone(&gateway.own_counters.0);
-    exchange.counters = Arc::clone(&gateway.own_counters.1);
+    exchange.route = Arc::clone(&gateway.own_counters);
     // Parameters of a segment name the same endpoint nowhere: `callback;x` is none of ours, and nobody else's either.
     let path: &str = &admitted.path.forward;
     let name = path.strip_prefix(&gateway.own).map_or(path, |name| name);

@@ -96,7 +96,7 @@ fn w_03_what_the_upstream_reads() {
     let mut headers =
         map(&[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "7.7.7.7"), ("forwarded", "for=6.6.6.6")]);
     let seen = from("203.0.113.9", &[]).unwrap();
-    write(&mut headers, &seen, Scheme::Https, &host, 443);
+    write(&mut headers, &seen, &address_value(seen.client), Scheme::Https, &host, &port_value(443));
     let want = [
         ("x-forwarded-for", "203.0.113.9"),
         ("x-forwarded-proto", "https"),
@@ -105,13 +105,14 @@ fn w_03_what_the_upstream_reads() {
     ];
     assert_eq!(headers, map(&want));
     let seen = from("10.0.0.1", &[("x-forwarded-for", "6.6.6.6, 192.0.2.7")]).unwrap();
-    write(&mut headers, &seen, Scheme::Http, &host, 4180);
+    write(&mut headers, &seen, &address_value(seen.client), Scheme::Http, &host, &port_value(4180));
     assert_eq!(headers["x-forwarded-for"], "192.0.2.7, 10.0.0.1");
     assert_eq!(
         (&headers["x-forwarded-proto"], &headers["x-forwarded-port"]),
         (&"http".parse().unwrap(), &"4180".parse().unwrap())
     );
-    write(&mut headers, &from("2001:db8::9", &[]).unwrap(), Scheme::Http, &host, 80);
+    let seen = from("2001:db8::9", &[]).unwrap();
+    write(&mut headers, &seen, &address_value(seen.client), Scheme::Http, &host, &port_value(80));
     assert_eq!(headers["x-forwarded-for"], "2001:db8::9");
 }
 
