@@ -166,40 +166,80 @@ fn c_03_the_cookie_of_a_sign_in_hides_what_it_holds() {
     );
 }
 
+/// A claim replaced.
+fn set(name: &'static str, value: Value) -> impl Fn(&mut Map<String, Value>, &mut Map<String, Value>) + Send + Sync {
+    move |_, claims| {
+        claims.insert(name.to_owned(), value.clone());
+    }
+}
+
+/// A claim left out.
+fn leave_out(name: &'static str) -> impl Fn(&mut Map<String, Value>, &mut Map<String, Value>) + Send + Sync {
+    move |_, claims| {
+        claims.remove(name);
+    }
+}
+
 #[test]
-fn c_05_to_c_16_a_spoiled_id_token_signs_nobody_in() {
+fn c_05_c_06_c_07_an_id_token_of_or_for_somebody_else_signs_nobody_in() {
+    let w = World::new();
+    w.tampered("iss", set("iss", json!("http://evil.test")));
+    w.tampered("iss missing", leave_out("iss"));
+    w.tampered("aud", set("aud", json!(["demo", "other"])));
+    w.tampered("azp", set("azp", json!("other")));
+}
+
+#[test]
+fn c_11_c_12_an_id_token_out_of_its_time_signs_nobody_in() {
     let w = World::new();
     let now = doorward::clock::unix_now();
-    let set = |name: &'static str, value: Value| {
-        move |_: &mut Map<String, Value>, claims: &mut Map<String, Value>| {
-            claims.insert(name.to_owned(), value.clone());
-        }
-    };
-    let drop = |name: &'static str| {
-        move |_: &mut Map<String, Value>, claims: &mut Map<String, Value>| {
-            claims.remove(name);
-        }
-    };
-    w.tampered("c_05 iss", set("iss", json!("http://evil.test")));
-    w.tampered("c_05 iss missing", drop("iss"));
-    w.tampered("c_06 aud", set("aud", json!(["demo", "other"])));
-    w.tampered("c_07 azp", set("azp", json!("other")));
-    w.tampered("c_11 exp", set("exp", json!(now - 60)));
-    w.tampered("c_11 exp missing", drop("exp"));
-    w.tampered("c_12 iat", set("iat", json!(now + 3600)));
-    w.tampered("c_13 nonce", set("nonce", json!("wrong")));
-    w.tampered("c_13 l_10 l_11 nonce missing", |_, claims| {
+    w.tampered("exp", set("exp", json!(now - 60)));
+    w.tampered("exp missing", leave_out("exp"));
+    w.tampered("iat", set("iat", json!(now + 3600)));
+}
+
+#[test]
+fn c_13_l_10_l_11_a_nonce_that_is_missing_wrong_or_of_another_tab_signs_nobody_in() {
+    let w = World::new();
+    w.tampered("wrong", set("nonce", json!("wrong")));
+    w.tampered("missing", leave_out("nonce"));
+    w.tampered("missing, said to be unsupported", |_, claims| {
         claims.remove("nonce");
         claims.insert("nonce_supported".into(), json!(false));
     });
-    w.tampered("c_15 sub", set("sub", json!("")));
-    w.tampered("c_16 at_hash", set("at_hash", json!("AAAAAAAAAAAAAAAAAAAAAA")));
-    w.tampered("j_05 crit", |header, _| {
+    let mut browser = w.gateway.browser();
+    let other = browser.navigate("/another-tab").parameter("nonce").unwrap();
+    let callback = browser.reach_callback("/");
+    w.control().clear();
+    w.control().fault_times(Endpoint::Token, Fault::tamper(set("nonce", json!(other))), 1);
+    let answer = browser.navigate(&callback);
+    assert_eq!(answer.status, 400);
+    w.rejected("of another tab", &mut browser, &answer);
+}
+
+#[test]
+fn c_15_c_16_j_05_j_10_an_id_token_of_another_kind_signs_nobody_in() {
+    let w = World::new();
+    w.tampered("sub", set("sub", json!("")));
+    w.tampered("at_hash", set("at_hash", json!("AAAAAAAAAAAAAAAAAAAAAA")));
+    w.tampered("crit", |header, _| {
         header.insert("crit".into(), json!(["x"]));
     });
-    w.tampered("j_10 typ", |header, _| {
+    w.tampered("typ", |header, _| {
         header.insert("typ".into(), json!("at+jwt"));
     });
+}
+
+#[test]
+fn p_04_a_provider_that_lists_no_s256_gets_it_all_the_same_and_a_warning_says_so() {
+    let (provider, upstream) = (Provider::start(), Upstream::start());
+    let plain = Fault::SetMember("code_challenge_methods_supported", json!(["plain"]));
+    provider.demo.control().fault(Endpoint::Discovery, plain);
+    let gateway = Gateway::start(&provider, &upstream);
+    let begun = gateway.browser().navigate("/");
+    assert_eq!(begun.parameter("code_challenge_method").as_deref(), Some("S256"));
+    assert!(gateway.log().contains("does not list PKCE with S256"), "{}", gateway.log());
+    gateway.signed_in();
 }
 
 #[test]
