@@ -157,6 +157,7 @@ fn a_client_that_goes_away_ends_the_upstream_request() {
     let mut rest = Vec::new();
     reader.get_ref().set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     assert_eq!(reader.read_to_end(&mut rest).unwrap_or(0), 0, "the upstream's connection stayed open");
+    eventually("the access line", || gateway.log().contains("\"status\":499"));
 }
 
 #[test]

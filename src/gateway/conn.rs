@@ -122,8 +122,10 @@ impl Conn {
     ) -> Option<(Arc<Session>, Option<HeaderValue>)> {
         let memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
         let known = memo.session.as_ref()?;
-        let same =
-            known.epoch == epoch && now_ms < known.until_ms && Arc::ptr_eq(&known.site, site) && known.cookie == cookie;
+        let same = known.epoch == epoch
+            && now_ms < known.until_ms
+            && (Arc::ptr_eq(&known.site, site) || known.site.origin == site.origin)
+            && known.cookie == cookie;
         same.then(|| (Arc::clone(&known.session), known.rest.clone()))
     }
 

@@ -62,7 +62,7 @@ impl Exchange {
             session: None,
             cookies: Vec::new(),
             route: Arc::clone(b.unrouted),
-            status: StatusCode::OK,
+            status: gone(),
             started: Instant::now(),
             method: b.method.clone(),
             target: b.target.cloned(),
@@ -99,6 +99,11 @@ impl Exchange {
     pub fn finished(&mut self) {
         self.finished = true;
     }
+}
+
+/// What is logged and counted when the client goes away before there is an answer (499, as nginx has it).
+fn gone() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
 impl Drop for Exchange {

@@ -275,6 +275,7 @@ async fn turn_away(
     let site = &admitted.site;
     let target = returns::own(admitted, parts.uri.query());
     let challenged = match verdict {
+        // `Allow` never comes here; if it did, it would not pass here either.
         Verdict::Allow | Verdict::Deny(_) => {
             let rule = if let Verdict::Deny(rule) = &verdict { rule.as_str() } else { "" };
             exchange.decided(Outcome::Deny);
