@@ -9,7 +9,7 @@ import { test } from 'node:test';
 import { promisify } from 'node:util';
 import { Jar } from './lib/jar.mjs';
 import { freePort, start, until } from './lib/process.mjs';
-import { startProvider } from './lib/provider.mjs';
+import { CLIENT, startProvider } from './lib/provider.mjs';
 import { DOORWARD } from './lib/world.mjs';
 
 const ROOT = path.join(path.dirname(fileURLToPath(import.meta.url)), '../..');
@@ -42,7 +42,7 @@ test('the command of the README that needs no file serves', async () => {
   const [, command] = /^doorward (serve --issuer(?:[^\n]*\\\n)*[^\n]*)$/m.exec(readme);
   const args = command.replaceAll('\\\n', ' ').trim().split(/ +/)
     .map((word) => word.replace('https://id.example.com/realms/main', provider.issuer).replace('/run/secrets', dir));
-  await writeFile(path.join(dir, 'client-secret'), 'a client secret\n');
+  await writeFile(path.join(dir, 'client-secret'), `${CLIENT.secret}\n`);
   const env = { PATH: process.env.PATH, STATE_DIRECTORY: dir, DOORWARD_ADMIN__LISTEN: `127.0.0.1:${admin}` };
   const gateway = start(DOORWARD, [...args, '--listen', `127.0.0.1:${port}`], { env });
   try {
