@@ -106,9 +106,9 @@ Doorward demo: an OpenID provider, an application and the gateway between them, 
 
   Then look at the headers that the application received, sign out, and open it again.
 
-  provider     {issuer}
-  application  http://127.0.0.1:{sample}/   (what Doorward protects; it has no sign-in of its own)
-  configuration {file}
+  provider       {issuer}
+  application    http://127.0.0.1:{sample}/   (what Doorward protects; it has no sign-in of its own)
+  configuration  {file}
 
   Ctrl-C ends it. Not for production: the provider's users and keys are made up.
 

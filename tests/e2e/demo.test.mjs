@@ -1,7 +1,7 @@
 // `doorward demo`: the first minute of everybody who tries it.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { freshContext, launch } from './lib/browser.mjs';
+import { freshContext, launch, photograph } from './lib/browser.mjs';
 import { freePort, start, until } from './lib/process.mjs';
 import { DOORWARD } from './lib/world.mjs';
 
@@ -27,9 +27,16 @@ test('the demo prints its address and users; one signs in, sees the sample appli
 
   const page = await (await freshContext(browser)).newPage();
   await page.goto(url);
+  await photograph(page, 'demo-sign-in');
+  await page.getByLabel(/password/i).fill('wrong');
+  await page.getByLabel(/user ?name/i).fill('alice');
+  await page.getByRole('button', { name: /^sign in$/i }).click();
+  await page.getByRole('alert').waitFor();
+  await photograph(page, 'demo-sign-in-wrong');
   await signInAtDemo(page);
   await page.waitForURL((now) => now.href.startsWith(url));
   await page.getByText('alice@example.test').first().waitFor();
+  await photograph(page, 'demo-application');
 
   await page.getByRole('link', { name: /sign out/i }).or(page.getByRole('button', { name: /sign out/i })).first().click();
   await page.waitForURL(/signed_out/);

@@ -7,6 +7,9 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
+import { Jar } from './lib/jar.mjs';
+import { freePort, start, until } from './lib/process.mjs';
+import { CLIENT, startProvider } from './lib/provider.mjs';
 import { DOORWARD } from './lib/world.mjs';
 
 const ROOT = path.join(path.dirname(fileURLToPath(import.meta.url)), '../..');
@@ -27,6 +30,34 @@ test('the configurations of the README load', async () => {
       await run(DOORWARD, ['check', '--config', file]);
     }
   } finally {
+    await rm(dir, { recursive: true });
+  }
+});
+
+test('the command of the README that needs no file serves', async () => {
+  const dir = await mkdtemp(path.join(os.tmpdir(), 'doorward-docs-'));
+  const [port, admin, providerPort] = [await freePort(), await freePort(), await freePort()];
+  const provider = await startProvider({ port: providerPort, origins: ['https://app.example.com'] });
+  const readme = await readFile(path.join(ROOT, 'README.md'), 'utf8');
+  const [, command] = /^doorward (serve --issuer(?:[^\n]*\\\n)*[^\n]*)$/m.exec(readme);
+  const args = command.replaceAll('\\\n', ' ').trim().split(/ +/)
+    .map((word) => word.replace('https://id.example.com/realms/main', provider.issuer).replace('/run/secrets', dir));
+  await writeFile(path.join(dir, 'client-secret'), `${CLIENT.secret}\n`);
+  const env = { PATH: process.env.PATH, STATE_DIRECTORY: dir, DOORWARD_ADMIN__LISTEN: `127.0.0.1:${admin}` };
+  const gateway = start(DOORWARD, [...args, '--listen', `127.0.0.1:${port}`], { env });
+  try {
+    await until('Doorward to be ready', async () => {
+      if (!gateway.running()) throw new Error(gateway.output.stderr);
+      return (await fetch(`http://127.0.0.1:${admin}/readyz`)).ok;
+    });
+    const answer = await new Jar().request(`http://127.0.0.1:${port}/`);
+    assert.equal(answer.status, 302);
+    assert.ok(answer.location.startsWith(provider.issuer));
+    assert.match(answer.headers['set-cookie'][0], /^__Host-doorward\.login\..*Secure/);
+    await assert.doesNotReject(access(path.join(dir, 'session-key')));
+  } finally {
+    await gateway.stop();
+    await provider.stop();
     await rm(dir, { recursive: true });
   }
 });

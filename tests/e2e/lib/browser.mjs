@@ -1,5 +1,7 @@
 // Chromium, and what a person does in it.
 import assert from 'node:assert/strict';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
 import { SESSION_COOKIE } from './world.mjs';
 
@@ -75,5 +77,24 @@ export async function followTo(context, answer, origin) {
     const next = new URL(answer.headers().location, answer.url()).href;
     if (next.startsWith(origin)) return next;
     answer = await context.request.get(next, { maxRedirects: 0 });
+  }
+}
+
+// Pictures for the eyes of a reviewer, in shots/.
+const SHOTS = path.join(path.dirname(fileURLToPath(import.meta.url)), '../shots');
+const LOOKS = {
+  light: { colorScheme: 'light', viewport: { width: 1024, height: 720 } },
+  dark: { colorScheme: 'dark', viewport: { width: 1024, height: 720 } },
+  phone: { colorScheme: 'light', viewport: { width: 360, height: 720 } },
+};
+
+// Photographs the page in light, dark and on a phone; in none of them may it scroll sideways.
+export async function photograph(page, name) {
+  for (const [look, { colorScheme, viewport }] of Object.entries(LOOKS)) {
+    await page.emulateMedia({ colorScheme });
+    await page.setViewportSize(viewport);
+    const fits = await page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth);
+    assert.ok(fits, `${name} scrolls sideways: ${look}`);
+    await page.screenshot({ path: path.join(SHOTS, `${name}-${look}.png`), fullPage: true });
   }
 }
