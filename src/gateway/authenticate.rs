@@ -95,7 +95,7 @@ async fn look_up(gateway: &Gateway, exchange: &mut Exchange, site: &Site, found:
     if reissue {
         exchange.cookies.extend(sessions.issue(&session, host, found)?);
     }
-    let shown = sessions.guard(host).clear(found);
+    let shown = sessions.jar(host).clear_count(found);
     let settled = !reissue && shown.is_none();
     exchange.cookies.extend(shown);
     exchange.session = Some(session);

@@ -67,7 +67,7 @@ pub async fn begin(
     let sessions = &gateway.sessions;
     let host = site.origin.host();
     let found = Found::scan(headers, sessions.name());
-    if sessions.guard(host).is_looping(&found) {
+    if sessions.jar(host).is_looping(&found) {
         tracing::warn!(
             request_id = exchange.id(),
             host,

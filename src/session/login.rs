@@ -8,10 +8,11 @@ use aws_lc_rs::digest;
 use http::header::HeaderValue;
 use serde::{Deserialize, Serialize};
 
+use super::Jar;
 use crate::clock;
 use crate::crypto::random;
-use crate::crypto::seal::{KeyRing, Place, Purpose};
-use crate::http::cookie::{Attributes, Found};
+use crate::crypto::seal::{Place, Purpose};
+use crate::http::cookie::Found;
 use crate::store::memory::Memory;
 
 /// How long the provider's page may stay open.
@@ -75,7 +76,7 @@ impl Login {
 
     /// The `Set-Cookie` values that begin this sign-in: its own, and the deletion of the oldest beyond the cap.
     pub fn cookies(&self, jar: &Jar<'_>, found: &Found<'_>) -> Option<Vec<HeaderValue>> {
-        let name = jar.name(id_of(&self.state)?);
+        let name = jar.login_name(id_of(&self.state)?);
         let plain = serde_json::to_vec(self).ok()?;
         let sealed = jar.ring.seal(Purpose::Login, Place { name: &name, host: jar.host }, &plain)?;
         let mut out = vec![jar.attributes.set_lax(&name, &sealed, LIFETIME)?];
@@ -84,26 +85,17 @@ impl Login {
         others.dedup();
         let spare = (others.len() + 1).saturating_sub(MAX_AT_ONCE);
         for id in others.into_iter().take(spare) {
-            out.extend(jar.attributes.clear(&jar.name(id)));
+            out.extend(jar.attributes.clear(&jar.login_name(id)));
         }
         Some(out)
     }
 }
 
-/// How sign-in cookies of one host are named, sealed and set.
-pub struct Jar<'a> {
-    pub ring: &'a KeyRing,
-    pub attributes: &'a Attributes,
-    /// The session cookie's name.
-    pub session: &'a str,
-    pub host: &'a str,
-}
-
 impl Jar<'_> {
     /// The sign-in that `state` belongs to, if this browser began it and it is not too old.
-    pub fn find(&self, found: &Found<'_>, state: &str) -> Option<Login> {
+    pub fn login(&self, found: &Found<'_>, state: &str) -> Option<Login> {
         let id = id_of(state)?;
-        let name = self.name(id);
+        let name = self.login_name(id);
         let place = Place { name: &name, host: self.host };
         // SECURITY: S-17. A sibling site may add junk of the same name: any that opens is the one.
         found.logins.iter().filter(|(i, _)| *i == id).find_map(|(_, value)| {
@@ -117,11 +109,11 @@ impl Jar<'_> {
     }
 
     /// The deletion of the cookie that `state` names.
-    pub fn clear(&self, state: &str) -> Option<HeaderValue> {
-        self.attributes.clear(&self.name(id_of(state)?))
+    pub fn clear_login(&self, state: &str) -> Option<HeaderValue> {
+        self.attributes.clear(&self.login_name(id_of(state)?))
     }
 
-    fn name(&self, id: &str) -> String {
+    fn login_name(&self, id: &str) -> String {
         format!("{}.login.{id}", self.session)
     }
 }
@@ -165,6 +157,8 @@ fn stamp(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::seal::KeyRing;
+    use crate::http::cookie::Attributes;
     use crate::secret::Secret;
     use cookie::SameSite;
     use http::HeaderMap;
@@ -207,13 +201,13 @@ mod tests {
             let cookies = [pair(&login.cookies(jar, &Found::default()).unwrap()[0])];
             let h = headers(&cookies);
             let found = Found::scan(&h, "d");
-            assert_eq!(jar.find(&found, &login.state).unwrap().rd, "/page");
+            assert_eq!(jar.login(&found, &login.state).unwrap().rd, "/page");
             for changed in [login.state.replace(&login.state[20..21], "!"), login.state[..56].into(), String::new()] {
-                assert!(jar.find(&found, &changed).is_none(), "{changed}");
+                assert!(jar.login(&found, &changed).is_none(), "{changed}");
             }
-            assert!(jar.find(&found, &wanted("/").state).is_none(), "a foreign state");
+            assert!(jar.login(&found, &wanted("/").state).is_none(), "a foreign state");
             let elsewhere = Jar { host: "other", ..*jar };
-            assert!(elsewhere.find(&found, &login.state).is_none(), "another host");
+            assert!(elsewhere.login(&found, &login.state).is_none(), "another host");
         });
     }
 
@@ -235,7 +229,7 @@ mod tests {
                 }
                 assert!(held.len() <= MAX_AT_ONCE);
                 let h = headers(&held);
-                assert!(jar.find(&Found::scan(&h, "d"), &login.state).is_some(), "the newest stays");
+                assert!(jar.login(&Found::scan(&h, "d"), &login.state).is_some(), "the newest stays");
             }
         });
     }
@@ -246,7 +240,7 @@ mod tests {
             let login = wanted("/");
             let (name, value) = pair(&login.cookies(jar, &Found::default()).unwrap()[0]);
             let h = headers(&[(name.clone(), "junk".into()), ("d.login.zz".into(), "junk".into()), (name, value)]);
-            assert!(jar.find(&Found::scan(&h, "d"), &login.state).is_some());
+            assert!(jar.login(&Found::scan(&h, "d"), &login.state).is_some());
         });
     }
 

@@ -12,13 +12,12 @@ use http::header::HeaderValue;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-use super::Session;
 use super::data::{Data, Id, Tokens};
 use super::identity::Identity;
 use super::limit::Limiter;
-use super::login::{Jar, Used};
-use super::loops::Guard;
+use super::login::Used;
 use super::refresh::Refreshes;
+use super::{Jar, Session};
 use crate::clock;
 use crate::config::settings::{self, CustomClaim, Store};
 use crate::crypto::random;
@@ -286,10 +285,6 @@ impl Sessions {
 
     pub fn jar<'a>(&'a self, host: &'a str) -> Jar<'a> {
         Jar { ring: &self.ring, attributes: &self.attributes, session: &self.name, host: self.host(host) }
-    }
-
-    pub fn guard<'a>(&'a self, host: &'a str) -> Guard<'a> {
-        Guard { ring: &self.ring, attributes: &self.attributes, session: &self.name, host: self.host(host) }
     }
 
     /// Proof that a page of ours, made for this very session, holds the form: what a forged form cannot bring (RL-03).

@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::header::HeaderValue;
 
 use crate::config::settings::{CustomClaim, IdentityValue};
+use crate::crypto::seal::KeyRing;
+use crate::http::cookie::Attributes;
 use crate::http::headers::{encode_value, join_values};
 use data::Data;
 
@@ -36,6 +38,16 @@ struct Headers {
     preferred_username: Option<HeaderValue>,
     groups: Option<HeaderValue>,
     custom: Box<[Option<HeaderValue>]>,
+}
+
+/// How the cookies beside the session's, of a sign-in in progress and of the loop guard, are named, sealed and set for one
+/// host.
+pub struct Jar<'a> {
+    ring: &'a KeyRing,
+    attributes: &'a Attributes,
+    /// The session cookie's name, with which theirs begin.
+    session: &'a str,
+    host: &'a str,
 }
 
 impl Session {

@@ -37,7 +37,7 @@ pub async fn callback(call: &mut Call<'_>) -> Result<Reply> {
         Ok(answer) => answer,
         Err(error) => return settle(call, None, Err(error)),
     };
-    let login = answer.state.as_deref().and_then(|state| call.gateway.sessions.jar(call.host()).find(&found, state));
+    let login = answer.state.as_deref().and_then(|state| call.gateway.sessions.jar(call.host()).login(&found, state));
     let Some(login) = login else { return without_login(call, &found) };
     let result = finish(call, &found, &login, answer).await;
     settle(call, Some(&login), result)
@@ -47,7 +47,7 @@ pub async fn callback(call: &mut Call<'_>) -> Result<Reply> {
 fn settle(call: &mut Call<'_>, login: Option<&Login>, result: Result<Reply>) -> Result<Reply> {
     let Some(login) = login else { return result };
     let sessions = &call.gateway.sessions;
-    let cleared = sessions.jar(call.host()).clear(&login.state);
+    let cleared = sessions.jar(call.host()).clear_login(&login.state);
     call.exchange.cookies.extend(cleared);
     if let Err(error) = &result {
         call.gateway.metrics.login(&login.provider, "error");
@@ -94,15 +94,15 @@ async fn finish(call: &mut Call<'_>, found: &Found<'_>, login: &Login, answer: A
     let tokens = sessions.tokens(grant.tokens, None, provider);
     let session = sessions.create(provider, identity, tokens);
     let cookies = sessions.issue(&session, call.host(), found)?;
-    let guard = sessions.guard(call.host());
+    let jar = sessions.jar(call.host());
     let counted = match sessions.find(found, call.host(), call.exchange.now_ms) {
         Lookup::Live(old) => {
             // SECURITY: S-19. Whatever session the browser came with is over.
             sessions.revoke(&old.session);
             // It has shown a session: whoever signs in again and again like this is in no loop (L-16).
-            guard.clear(found)
+            jar.clear_count(found)
         }
-        Lookup::Absent | Lookup::Refused => guard.completed(found),
+        Lookup::Absent | Lookup::Refused => jar.count_completed(found),
     };
     call.exchange.cookies.extend(cookies);
     call.exchange.cookies.extend(counted);
