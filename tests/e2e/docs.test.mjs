@@ -51,7 +51,7 @@ test('the command of the README that needs no file serves', async () => {
       return (await fetch(`http://127.0.0.1:${admin}/readyz`)).ok;
     });
     const answer = await new Jar().request(`http://127.0.0.1:${port}/`);
-    assert.equal(answer.status, 302);
+    assert.equal(answer.status, 302, answer.text + gateway.output.stderr);
     assert.ok(answer.location.startsWith(provider.issuer));
     assert.match(answer.headers['set-cookie'][0], /^__Host-doorward\.login\..*Secure/);
     await assert.doesNotReject(access(path.join(dir, 'session-key')));

@@ -7,13 +7,11 @@ export function rawRequest(port, lines) {
   return rawBytes(port, `${lines.join('\r\n')}\r\n\r\n`);
 }
 
-// Sends `bytes` (latin1), closes its own side unless told not to, and resolves to everything that came back.
-export function rawBytes(port, bytes, { halfClose = false } = {}) {
+// Sends `bytes` (latin1) and resolves to everything that came back. What is sent must end the connection: a client that
+// closes its own side counts as gone, as it does for most proxies, and may get no answer.
+export function rawBytes(port, bytes) {
   return new Promise((resolve, reject) => {
-    const socket = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true }, () => {
-      if (halfClose) socket.end(bytes, 'latin1');
-      else socket.write(bytes, 'latin1');
-    });
+    const socket = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true }, () => socket.write(bytes, 'latin1'));
     const chunks = [];
     const done = () => {
       socket.destroy();
