@@ -256,6 +256,7 @@ fn c_08_l_29_answers_that_are_none_fail_closed() {
         ("no id_token", Fault::DropMember("id_token"), 502),
         ("no access_token", Fault::DropMember("access_token"), 502),
         ("invalid_grant", Fault::Json(400, "{\"error\":\"invalid_grant\"}".into()), 400),
+        ("invalid_client", Fault::Json(401, "{\"error\":\"invalid_client\"}".into()), 502),
         ("redirect", Fault::Redirect("http://127.0.0.1:1/".into()), 502),
     ] {
         let mut browser = w.gateway.browser();

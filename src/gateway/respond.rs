@@ -148,6 +148,18 @@ impl<'a> Asker<'a> {
                 );
                 reply::with(reply, RETRY_AFTER, RETRY_SECONDS)
             }
+            Kind::ProviderRefused if is_our_fault(error) => {
+                let lines = [
+                    "The sign-in service does not accept this gateway as its client. Tell whoever runs this application the request number below.",
+                ];
+                self.answer(
+                    StatusCode::BAD_GATEWAY,
+                    "client_refused",
+                    "Sign-in is not set up correctly",
+                    &lines,
+                    Vec::new(),
+                )
+            }
             Kind::ProviderAnswer => {
                 let lines = [
                     "The sign-in service gave an answer that could not be used. Trying again may help; if it does not, tell whoever runs this application the request number below.",
@@ -281,6 +293,14 @@ impl<'a> Asker<'a> {
         }
         reply
     }
+}
+
+/// The provider knows our client id, secret or rights not (RFC 6749 §5.2): nobody but the operator can mend that.
+fn is_our_fault(error: &Error) -> bool {
+    matches!(
+        error.oauth_code(),
+        Some("invalid_client" | "unauthorized_client" | "unsupported_grant_type" | "invalid_scope")
+    )
 }
 
 /// The operator's line: what a peer caused is for debugging, the rest is worth waking up for.
