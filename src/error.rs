@@ -29,6 +29,8 @@ pub enum Kind {
     RateLimited,
     /// A session that no browser would keep in its cookies (400).
     SessionTooLarge,
+    /// The store that sessions are kept in cannot be reached, or does not answer in time (503).
+    StoreUnavailable,
     /// The upstream broke the connection or the protocol (502).
     UpstreamFailed,
     /// The upstream did not answer in time (504).
@@ -48,6 +50,7 @@ impl Kind {
             Self::ProviderUnavailable => "provider_unavailable",
             Self::RateLimited => "rate_limited",
             Self::SessionTooLarge => "session_too_large",
+            Self::StoreUnavailable => "store_unavailable",
             Self::UpstreamFailed => "upstream_failed",
             Self::UpstreamTimeout => "upstream_timeout",
         }
@@ -60,6 +63,7 @@ pub enum Side {
     Client,
     Internal,
     Provider,
+    Store,
     Upstream,
 }
 
@@ -88,6 +92,7 @@ impl Error {
             | Kind::ProviderRefused
             | Kind::ProviderUnavailable
             | Kind::SessionTooLarge => Side::Provider,
+            Kind::StoreUnavailable => Side::Store,
             Kind::UpstreamFailed | Kind::UpstreamTimeout => Side::Upstream,
         };
         Self(Box::new(Inner { kind, side, detail: detail.into(), oauth: None, source: None }))

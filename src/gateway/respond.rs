@@ -148,6 +148,19 @@ impl<'a> Asker<'a> {
                 );
                 reply::with(reply, RETRY_AFTER, RETRY_SECONDS)
             }
+            Kind::StoreUnavailable => {
+                let lines = [
+                    "The gateway cannot reach the place where it keeps sessions. You are not signed out: this page can be loaded again in a few seconds.",
+                ];
+                let reply = self.answer(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "store_unavailable",
+                    "Sessions cannot be read right now",
+                    &lines,
+                    Vec::new(),
+                );
+                reply::with(reply, RETRY_AFTER, RETRY_SECONDS)
+            }
             Kind::ProviderRefused if is_our_fault(error) => {
                 let lines = [
                     "The sign-in service does not accept this gateway as its client. Tell whoever runs this application the request number below.",

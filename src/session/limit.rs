@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::store::memory::Memory;
+use crate::store::cache::Bounded;
 
 /// Addresses remembered; under a flood from more, the longest unused are forgotten.
 const MAX_ADDRESSES: u64 = 100_000;
@@ -13,12 +13,12 @@ const MAX_ADDRESSES: u64 = 100_000;
 pub struct Limiter {
     start: Instant,
     /// Per address: when the next sign-in would be on time, in nanoseconds since `start`.
-    due: Memory<IpAddr, Arc<AtomicU64>>,
+    due: Bounded<IpAddr, Arc<AtomicU64>>,
 }
 
 impl Default for Limiter {
     fn default() -> Self {
-        Self { start: Instant::now(), due: Memory::new(MAX_ADDRESSES) }
+        Self { start: Instant::now(), due: Bounded::new(MAX_ADDRESSES) }
     }
 }
 

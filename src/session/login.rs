@@ -13,7 +13,7 @@ use crate::clock;
 use crate::crypto::random;
 use crate::crypto::seal::{Place, Purpose};
 use crate::http::cookie::Found;
-use crate::store::memory::Memory;
+use crate::store::cache::Bounded;
 
 /// How long the provider's page may stay open.
 pub const LIFETIME: Duration = Duration::from_secs(600);
@@ -119,11 +119,11 @@ impl Jar<'_> {
 }
 
 /// The callbacks that this instance has seen, each for as long as its sign-in lived.
-pub struct Used(Memory<[u8; 32], ()>);
+pub struct Used(Bounded<[u8; 32], ()>);
 
 impl Default for Used {
     fn default() -> Self {
-        Self(Memory::new(MAX_USED))
+        Self(Bounded::new(MAX_USED))
     }
 }
 

@@ -25,7 +25,7 @@ use crate::crypto::seal::{KeyRing, Place, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::http::cookie::{self as own, Attributes, Found};
 use crate::provider::Provider;
-use crate::store::memory::Memory;
+use crate::store::cache::Bounded;
 
 /// What all sessions of the memory store may weigh.
 const MEMORY_BYTES: u64 = 512 << 20;
@@ -38,8 +38,8 @@ const MAX_REVOKED: u64 = 1_000_000;
 
 /// What outlives a reload of the configuration.
 pub struct State {
-    memory: Memory<Id, Arc<Session>>,
-    revoked: Memory<Id, ()>,
+    memory: Bounded<Id, Arc<Session>>,
+    revoked: Bounded<Id, ()>,
     /// Moves on with every end of a session and every reload: a memo of an older epoch is asked again.
     epoch: AtomicU64,
     pub used: Used,
@@ -50,8 +50,8 @@ pub struct State {
 impl Default for State {
     fn default() -> Self {
         Self {
-            memory: Memory::new(MEMORY_BYTES),
-            revoked: Memory::new(MAX_REVOKED),
+            memory: Bounded::new(MEMORY_BYTES),
+            revoked: Bounded::new(MAX_REVOKED),
             epoch: AtomicU64::new(1),
             used: Used::default(),
             limiter: Limiter::default(),

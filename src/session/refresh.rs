@@ -20,7 +20,7 @@ use crate::clock;
 use crate::error::{Error, Kind};
 use crate::provider::{self, Provider};
 use crate::secret::Secret;
-use crate::store::memory::Memory;
+use crate::store::cache::Bounded;
 
 /// Refreshes remembered; the longest unused are forgotten first.
 const MAX_FLIGHTS: u64 = 100_000;
@@ -68,11 +68,11 @@ impl Drop for Landing {
 }
 
 #[derive(Clone)]
-pub(super) struct Refreshes(Memory<[u8; 32], Flight>);
+pub(super) struct Refreshes(Bounded<[u8; 32], Flight>);
 
 impl Default for Refreshes {
     fn default() -> Self {
-        Self(Memory::new(MAX_FLIGHTS))
+        Self(Bounded::new(MAX_FLIGHTS))
     }
 }
 
