@@ -17,7 +17,7 @@ use crate::net::listen::bind_all;
 use crate::net::tls;
 use crate::reload::Reload;
 use crate::server::{Common, Live, Served, admin, start};
-use crate::session::manager::State;
+use crate::session::state::State;
 use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::writer::Writer;
@@ -88,7 +88,7 @@ pub async fn launch(settings: Settings) -> Result<Running, Failure> {
     let shared = Shared {
         control: tokio::runtime::Handle::current(),
         metrics: Arc::new(Metrics::new(workers)),
-        state: Arc::new(State::default()),
+        state: Arc::new(State::new(tokio::runtime::Handle::current())),
         draining: Arc::new(AtomicBool::new(false)),
         workers,
         instance: HeaderValue::try_from(format!("1.1 doorward-{:08x}", fastrand::u32(..)))

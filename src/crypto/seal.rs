@@ -4,10 +4,13 @@
 //! the nonce derives a key for this one message (HKDF-SHA-256), the second half is the AES-256-GCM nonce; so a key stays
 //! safe far beyond the 2³² messages that a random 96-bit nonce alone allows. The associated data is purpose, cookie name
 //! and host: a value moved to another cookie, purpose or host does not open.
+//!
+//! What a store keeps is sealed likewise, as bytes, and its message key is derived from a second secret too: a half that
+//! only the cookie holds. Whoever has the key ring and the store's contents has nothing to read (S-23).
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
-use aws_lc_rs::rand;
+use aws_lc_rs::{hmac, rand};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
@@ -16,6 +19,8 @@ use crate::secret::Secret;
 /// What a sealed value is for. A value sealed for one purpose never opens for another (S-07).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Purpose {
+    /// What a list of sessions shows of one.
+    Card,
     /// A form of ours, for one session.
     Form,
     /// How often a browser came back from a sign-in without its session.
@@ -24,16 +29,20 @@ pub enum Purpose {
     Login,
     /// Where to go on to after the provider's sign-out page.
     Logout,
+    /// A session in a store.
+    Record,
     Session,
 }
 
 impl Purpose {
     fn label(self) -> &'static [u8] {
         match self {
+            Self::Card => b"card",
             Self::Form => b"form",
             Self::Loop => b"loop",
             Self::Login => b"login",
             Self::Logout => b"logout",
+            Self::Record => b"record",
             Self::Session => b"session",
         }
     }
@@ -64,6 +73,7 @@ pub struct KeyRing {
 struct Key {
     id: [u8; 4],
     prk: Prk,
+    tags: hmac::Key,
 }
 
 const VERSION: u8 = 1;
@@ -79,6 +89,16 @@ impl KeyRing {
 
     /// Seals under the first key. `None` only when the system has no randomness.
     pub fn seal(&self, purpose: Purpose, place: Place<'_>, plain: &[u8]) -> Option<String> {
+        self.seal_bytes(purpose, place, &[], plain).map(|sealed| URL_SAFE_NO_PAD.encode(sealed))
+    }
+
+    /// `None` for whatever was not sealed by one of our keys for this purpose and place; it never says why (S-01).
+    pub fn open(&self, purpose: Purpose, place: Place<'_>, sealed: &str) -> Option<Opened> {
+        self.open_bytes(purpose, place, &[], &URL_SAFE_NO_PAD.decode(sealed).ok()?)
+    }
+
+    /// As `seal`, under a key that takes `half` too; empty = the ring's key alone.
+    pub fn seal_bytes(&self, purpose: Purpose, place: Place<'_>, half: &[u8], plain: &[u8]) -> Option<Vec<u8>> {
         let key = self.keys.first()?;
         let mut out = Vec::with_capacity(HEAD_LEN + plain.len() + AES_256_GCM.tag_len());
         out.push(VERSION);
@@ -88,36 +108,43 @@ impl KeyRing {
         out.extend_from_slice(&nonce);
         out.extend_from_slice(plain);
         let tag = key
-            .message_key(purpose, &nonce)?
+            .message_key(purpose, half, &nonce)?
             .seal_in_place_separate_tag(gcm_nonce(&nonce)?, Aad::from(aad(purpose, place)), out.get_mut(HEAD_LEN..)?)
             .ok()?;
         out.extend_from_slice(tag.as_ref());
-        Some(URL_SAFE_NO_PAD.encode(out))
+        Some(out)
     }
 
-    /// `None` for whatever was not sealed by one of our keys for this purpose and place; it never says why (S-01).
-    pub fn open(&self, purpose: Purpose, place: Place<'_>, sealed: &str) -> Option<Opened> {
-        let mut bytes = URL_SAFE_NO_PAD.decode(sealed).ok()?;
-        let (version, rest) = bytes.split_first()?;
+    pub fn open_bytes(&self, purpose: Purpose, place: Place<'_>, half: &[u8], sealed: &[u8]) -> Option<Opened> {
+        let (version, rest) = sealed.split_first()?;
         let (id, rest) = rest.split_first_chunk::<4>()?;
-        let nonce = *rest.first_chunk::<NONCE_LEN>()?;
+        let (nonce, body) = rest.split_first_chunk::<NONCE_LEN>()?;
         if *version != VERSION {
             return None;
         }
         // Ids are 32 bits of a hash: two keys of a ring may share one, so each that fits is tried.
-        let candidates: Vec<usize> =
-            self.keys.iter().enumerate().filter(|(_, k)| k.id == *id).map(|(index, _)| index).collect();
-        let body = bytes.split_off(HEAD_LEN);
-        for index in candidates {
-            let mut attempt = body.clone();
-            let key = self.keys.get(index)?.message_key(purpose, &nonce)?;
-            if let Ok(plain) = key.open_in_place(gcm_nonce(&nonce)?, Aad::from(aad(purpose, place)), &mut attempt) {
+        for (index, key) in self.keys.iter().enumerate().filter(|(_, k)| k.id == *id) {
+            let mut attempt = body.to_vec();
+            let key = key.message_key(purpose, half, nonce)?;
+            if let Ok(plain) = key.open_in_place(gcm_nonce(nonce)?, Aad::from(aad(purpose, place)), &mut attempt) {
                 let len = plain.len();
                 attempt.truncate(len);
                 return Some(Opened { plain: attempt, stale: index != 0 });
             }
         }
         None
+    }
+
+    /// Keyed hashes of `parts`, one for each key, the first key's first: names under which something can be found again
+    /// by whoever has a key, and by nobody else, however short a list of guesses is.
+    pub fn tags(&self, parts: &[&[u8]]) -> impl Iterator<Item = [u8; 32]> {
+        let text = framed(parts);
+        self.keys.iter().map(move |key| {
+            let mut tag = [0; 32];
+            let mac = hmac::sign(&key.tags, &text);
+            tag.iter_mut().zip(mac.as_ref()).for_each(|(to, from)| *to = *from);
+            tag
+        })
     }
 }
 
@@ -126,11 +153,14 @@ impl Key {
         let prk = Salt::new(HKDF_SHA256, b"doorward seal v1").extract(secret);
         let mut id = [0; 4];
         prk.expand(&[b"key id"], Len(4)).ok()?.fill(&mut id).ok()?;
-        Some(Self { id, prk })
+        let mut tags = [0; 32];
+        prk.expand(&[b"tags"], Len(32)).ok()?.fill(&mut tags).ok()?;
+        Some(Self { id, prk, tags: hmac::Key::new(hmac::HMAC_SHA256, &tags) })
     }
 
-    fn message_key(&self, purpose: Purpose, nonce: &[u8; NONCE_LEN]) -> Option<LessSafeKey> {
-        let info = [b"message".as_slice(), purpose.label(), nonce.get(..NONCE_LEN / 2)?];
+    fn message_key(&self, purpose: Purpose, half: &[u8], nonce: &[u8; NONCE_LEN]) -> Option<LessSafeKey> {
+        // Of fixed length but for the half, which comes last: no two uses read the same.
+        let info = [b"message".as_slice(), purpose.label(), nonce.get(..NONCE_LEN / 2)?, half];
         let okm = self.prk.expand(&info, &AES_256_GCM).ok()?;
         Some(LessSafeKey::new(UnboundKey::from(okm)))
     }
@@ -148,10 +178,14 @@ fn gcm_nonce(nonce: &[u8; NONCE_LEN]) -> Option<Nonce> {
     Nonce::try_assume_unique_for_key(nonce.get(NONCE_LEN / 2..)?).ok()
 }
 
-/// Lengths before contents, so that no two places read the same.
 fn aad(purpose: Purpose, place: Place<'_>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(24 + place.name.len() + place.host.len());
-    for part in [purpose.label(), place.name.as_bytes(), place.host.as_bytes()] {
+    framed(&[purpose.label(), place.name.as_bytes(), place.host.as_bytes()])
+}
+
+/// Lengths before contents, so that no two lists read the same.
+fn framed(parts: &[&[u8]]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
+    for part in parts {
         out.extend_from_slice(&(part.len() as u64).to_be_bytes());
         out.extend_from_slice(part);
     }
@@ -216,5 +250,29 @@ mod tests {
         let a = ring.seal(Purpose::Session, PLACE, b"same").unwrap();
         let b = ring.seal(Purpose::Session, PLACE, b"same").unwrap();
         assert_ne!(a[8..], b[8..]);
+    }
+
+    #[test]
+    fn s_23_what_a_store_keeps_opens_only_with_its_half_and_in_its_place() {
+        let ring = ring(&["one key of at least thirty-two bytes"]);
+        let sealed = ring.seal_bytes(Purpose::Record, PLACE, &[1; 32], b"alice").unwrap();
+        assert_eq!(ring.open_bytes(Purpose::Record, PLACE, &[1; 32], &sealed).unwrap().plain, b"alice");
+        for half in [&[2; 32][..], &[1; 31], &[]] {
+            assert!(ring.open_bytes(Purpose::Record, PLACE, half, &sealed).is_none());
+        }
+        let elsewhere = Place { name: "another record", ..PLACE };
+        assert!(ring.open_bytes(Purpose::Record, elsewhere, &[1; 32], &sealed).is_none());
+        assert!(ring.open_bytes(Purpose::Card, PLACE, &[1; 32], &sealed).is_none());
+    }
+
+    #[test]
+    fn tags_are_found_again_by_every_key_of_the_ring() {
+        let (old, new) = ("the old key, thirty-two bytes long..", "the new key, thirty-two bytes long..");
+        let parts: [&[u8]; 2] = [b"sub", b"alice"];
+        let before: Vec<_> = ring(&[old]).tags(&parts).collect();
+        let after: Vec<_> = ring(&[new, old]).tags(&parts).collect();
+        assert_eq!(after[1], before[0]);
+        assert_ne!(after[0], after[1]);
+        assert_ne!(before, ring(&[old]).tags(&[b"suba", b"lice"]).collect::<Vec<_>>());
     }
 }

@@ -14,7 +14,8 @@ use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::http::cookie::{Found, without_own};
 use crate::session::Session;
-use crate::session::manager::{Live, Lookup, Sessions};
+use crate::session::lookup::{Live, Lookup};
+use crate::session::manager::Sessions;
 use crate::session::refresh::Outcome;
 
 /// Puts the session, if there is one, into the exchange. Returns the request's cookies without ours. Nobody is looked for
@@ -55,7 +56,7 @@ pub async fn authenticate(
             rest: rest.clone(),
             site: Arc::clone(site),
             epoch,
-            until_ms: gateway.sessions.good_until(session),
+            until_ms: gateway.sessions.good_until(session, exchange.now_ms),
         });
     }
     Ok(rest)
@@ -65,7 +66,7 @@ pub async fn authenticate(
 async fn look_up(gateway: &Gateway, exchange: &mut Exchange, site: &Site, found: &Found<'_>) -> Result<bool> {
     let sessions = &gateway.sessions;
     let host = site.origin.host();
-    let live = match sessions.find(found, host, exchange.now_ms) {
+    let live = match sessions.find(found, host, exchange.now_ms).await? {
         Lookup::Absent => return Ok(false),
         Lookup::Refused => {
             gateway.metrics.cache("session", false);
@@ -76,7 +77,7 @@ async fn look_up(gateway: &Gateway, exchange: &mut Exchange, site: &Site, found:
     };
     gateway.metrics.cache("session", live.cached);
     let mut session = Arc::clone(&live.session);
-    let mut reissue = live.reissue;
+    let mut reissue = live.stale;
     if Sessions::wants_refresh(&session, exchange.now_ms) {
         match refreshed(gateway, exchange, &live).await? {
             Some(Some(fresh)) => {
@@ -89,8 +90,11 @@ async fn look_up(gateway: &Gateway, exchange: &mut Exchange, site: &Site, found:
             }
             None => {}
         }
-    } else if reissue {
-        session = sessions.touch(&session);
+    } else if live.untouched
+        && let Some(touched) = sessions.touch(&session)
+    {
+        session = touched;
+        reissue = true;
     }
     if reissue {
         exchange.cookies.extend(sessions.issue(&session, host, found)?);

@@ -2,17 +2,15 @@
 //! that the access line is written when the last byte has gone, or the peer has. A stream ends with its session.
 
 use std::fmt;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::time::{Sleep, sleep};
 
 use super::exchange::Exchange;
-use super::forward::LOOK_EVERY;
-use crate::clock;
 use crate::session::Session;
 use crate::session::manager::Sessions;
 use crate::upstream::ResponseBody;
@@ -41,34 +39,25 @@ struct Life {
     sessions: Arc<Sessions>,
     session: Arc<Session>,
     /// PERF: there is none until the upstream is first waited for.
-    look: Option<Pin<Box<Sleep>>>,
+    ended: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Body {
     pub fn new(inner: Inner, exchange: Exchange, sessions: &Arc<Sessions>) -> Self {
         let session = exchange.session.as_ref().filter(|_| matches!(inner, Inner::Upstream(_)));
         let life =
-            session.map(|session| Life { sessions: Arc::clone(sessions), session: Arc::clone(session), look: None });
+            session.map(|session| Life { sessions: Arc::clone(sessions), session: Arc::clone(session), ended: None });
         Self { inner, exchange: Some(exchange), life }
     }
 }
 
 impl Life {
-    /// Whether the session has ended; asked once in a while, which `waits` begins.
+    /// Whether the session has ended; watched from the first time that `waits`.
     fn is_over(&mut self, cx: &mut Context<'_>, waits: bool) -> bool {
-        if waits && self.look.is_none() {
-            self.look = Some(Box::pin(sleep(LOOK_EVERY)));
+        if waits && self.ended.is_none() {
+            self.ended = Some(Box::pin(Arc::clone(&self.sessions).ended(Arc::clone(&self.session))));
         }
-        while let Some(look) = &mut self.look {
-            if look.as_mut().poll(cx).is_pending() {
-                return false;
-            }
-            if self.sessions.has_ended(&self.session, clock::unix_now_ms()) {
-                return true;
-            }
-            self.look = Some(Box::pin(sleep(LOOK_EVERY)));
-        }
-        false
+        self.ended.as_mut().is_some_and(|ended| ended.as_mut().poll(cx).is_ready())
     }
 }
 

@@ -49,7 +49,8 @@ use crate::http::headers::Managed;
 use crate::http::reply::{self, Reply};
 use crate::provider::Provider;
 use crate::route::{Selection, Table};
-use crate::session::manager::{Sessions, State};
+use crate::session::manager::Sessions;
+use crate::session::state::State;
 use crate::telemetry::Safe;
 use crate::telemetry::metrics::{self, Metrics, Outcome};
 use admit::{Admitted, admit};
@@ -147,9 +148,10 @@ impl Gateway {
         })
     }
 
-    /// Whether a sign-in would work now: every provider's metadata and keys were had, and no shutdown has begun.
+    /// Whether a sign-in would work now: every provider's metadata and keys were had, the session
+    /// store was reached, and no shutdown has begun.
     pub fn is_ready(&self) -> bool {
-        !self.is_draining() && self.providers.iter().all(|p| p.is_ready())
+        !self.is_draining() && self.sessions.is_ready() && self.providers.iter().all(|p| p.is_ready())
     }
 
     /// What is missing, a line each, for whoever reads `/readyz`.
@@ -158,7 +160,12 @@ impl Gateway {
             return "shutting down\n".to_owned();
         }
         let missing = self.providers.iter().filter(|p| !p.is_ready());
-        missing.map(|p| format!("provider {}: metadata or keys not loaded yet\n", p.name())).collect()
+        let mut lines: String =
+            missing.map(|p| format!("provider {}: metadata or keys not loaded yet\n", p.name())).collect();
+        if !self.sessions.is_ready() {
+            lines.push_str("session store: not reached yet\n");
+        }
+        lines
     }
 
     pub fn is_draining(&self) -> bool {

@@ -3,6 +3,7 @@
 //! nothing in a session is both secret and beside text that an attacker can vary at will.)
 
 use std::io::{Read as _, Write as _};
+use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -31,6 +32,18 @@ pub struct Data {
     /// When it was last used, as far as its cookie knows.
     pub seen_ms: u64,
     pub tokens: Tokens,
+    pub begun: Begun,
+}
+
+/// Where a sign-in came from, for its owner to recognise it by. Nothing is decided by it.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Begun {
+    /// "Firefox on Linux"; empty = unknown.
+    #[serde(default, rename = "b", skip_serializing_if = "String::is_empty")]
+    pub browser: String,
+    /// The client's address.
+    #[serde(default, rename = "a", skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
 }
 
 /// The provider's tokens, as far as they are still needed.
@@ -58,6 +71,8 @@ struct Head {
     x: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     r: Option<u64>,
+    #[serde(default)]
+    f: Begun,
 }
 
 /// Of the form itself; another version is discarded, not misread.
@@ -76,6 +91,7 @@ impl Data {
             s: self.seen_ms,
             x: self.tokens.expires_ms,
             r: self.tokens.refresh_ms,
+            f: self.begun.clone(),
         };
         let mut plain = Vec::with_capacity(2048);
         plain.extend_from_slice(&self.id);
@@ -113,6 +129,7 @@ impl Data {
             expires_ms: head.e,
             seen_ms: head.s,
             tokens: Tokens { access, refresh, id: id_token, expires_ms: head.x, refresh_ms: head.r },
+            begun: head.f,
         })
     }
 }
@@ -192,6 +209,7 @@ mod tests {
                 expires_ms: Some(4),
                 refresh_ms: Some(3),
             },
+            begun: Begun { browser: "Firefox on Linux".into(), address: Some([192, 0, 2, 7].into()) },
         }
     }
 
@@ -199,7 +217,7 @@ mod tests {
     fn what_is_written_is_read() {
         let data = sample(3);
         let read = Data::decode(&data.encode().unwrap()).unwrap();
-        assert_eq!(read.identity, data.identity);
+        assert_eq!((&read.identity, &read.begun), (&data.identity, &data.begun));
         assert_eq!((read.id, read.created_ms, read.expires_ms, read.seen_ms), (data.id, 1, 2, 3));
         assert_eq!(read.tokens.access, data.tokens.access);
         assert_eq!(read.tokens.refresh, None);

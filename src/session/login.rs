@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest;
 use http::header::HeaderValue;
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +12,6 @@ use crate::clock;
 use crate::crypto::random;
 use crate::crypto::seal::{Place, Purpose};
 use crate::http::cookie::Found;
-use crate::store::cache::Bounded;
 
 /// How long the provider's page may stay open.
 pub const LIFETIME: Duration = Duration::from_secs(600);
@@ -21,8 +19,6 @@ pub const LIFETIME: Duration = Duration::from_secs(600);
 pub const MAX_AT_ONCE: usize = 5;
 /// Beyond it a return path is forgotten rather than a cookie refused.
 const MAX_RETURN: usize = 2_000;
-/// Callbacks remembered by this instance, so that a code is never sent twice.
-const MAX_USED: u64 = 200_000;
 /// `ID` in a cookie's name: milliseconds in ten characters that sort by age, then four random ones.
 const STAMP: usize = 10;
 const ID: usize = STAMP + 4;
@@ -115,24 +111,6 @@ impl Jar<'_> {
 
     fn login_name(&self, id: &str) -> String {
         format!("{}.login.{id}", self.session)
-    }
-}
-
-/// The callbacks that this instance has seen, each for as long as its sign-in lived.
-pub struct Used(Bounded<[u8; 32], ()>);
-
-impl Default for Used {
-    fn default() -> Self {
-        Self(Bounded::new(MAX_USED))
-    }
-}
-
-impl Used {
-    /// True the first time that it is called with `state`, whoever else calls it at the same moment (L-07).
-    pub fn first(&self, state: &str) -> bool {
-        let mut key = [0; 32];
-        key.copy_from_slice(digest::digest(&digest::SHA256, state.as_bytes()).as_ref());
-        self.0.put_new(key, (), 1, LIFETIME)
     }
 }
 
@@ -242,14 +220,6 @@ mod tests {
             let h = headers(&[(name.clone(), "junk".into()), ("d.login.zz".into(), "junk".into()), (name, value)]);
             assert!(jar.login(&Found::scan(&h, "d"), &login.state).is_some());
         });
-    }
-
-    #[test]
-    fn l_07_a_callback_counts_once() {
-        let used = Used::default();
-        assert!(used.first("a"));
-        assert!(!used.first("a"));
-        assert!(used.first("b"));
     }
 
     #[test]

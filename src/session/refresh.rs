@@ -3,35 +3,40 @@
 //!
 //! A refresh token that was spent is never sent again by this instance: most providers take reuse for theft and end the
 //! whole grant (RFC 9700 §4.14.2). One that the provider did not replace is not spent: it is sent again when the next
-//! access token is due.
+//! access token is due. What one call does, alone or among replicas, stands in `renewal`.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use tokio::sync::watch;
 
-use super::Session;
 use super::data::{Data, Tokens};
-use super::identity::Identity;
-use super::manager::Sessions;
+use super::manager::{Sessions, millis};
+use super::{Session, sha256};
 use crate::clock;
-use crate::error::{Error, Kind};
 use crate::provider::{self, Provider};
 use crate::secret::Secret;
+use crate::store::Key;
 use crate::store::cache::Bounded;
 
-/// Refreshes remembered; the longest unused are forgotten first.
-const MAX_FLIGHTS: u64 = 100_000;
-/// After a provider that did not answer, the next try is this far away, and up to twice as far.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// What refreshes remembered may weigh, the sessions that came of them included; the longest unused are forgotten first.
+const FLIGHT_BYTES: u64 = 128 << 20;
+/// What one weighs while nothing has come of it.
+const PENDING_BYTES: usize = 512;
+/// Longer than any refresh is under way.
+const PENDING: Duration = Duration::from_secs(300);
+/// After a provider that did not answer, the next try for this session is this far away; it doubles with each failure of
+/// that provider, and takes up to twice as long, so that many sessions do not come back at the same moment.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_DOUBLINGS: u32 = 3;
 
 #[derive(Clone)]
 pub enum Outcome {
     /// The provider refused the refresh token, or it was spent too long ago: a fresh sign-in is due.
     Ended,
-    /// The provider did not answer. The session is as good as it was.
+    /// The provider, or the store, did not answer. The session is as good as it was.
     Failed,
     Fresh(Arc<Session>),
 }
@@ -50,7 +55,7 @@ pub struct Flight {
 struct Landing {
     outcome: watch::Sender<Option<Outcome>>,
     refreshes: Refreshes,
-    key: [u8; 32],
+    key: Key,
 }
 
 impl Drop for Landing {
@@ -62,17 +67,36 @@ impl Drop for Landing {
             unknown
         });
         if failed {
-            self.refreshes.0.remove(&self.key);
+            self.refreshes.flights.remove(&self.key);
         }
     }
 }
 
 #[derive(Clone)]
-pub(super) struct Refreshes(Bounded<[u8; 32], Flight>);
+pub(super) struct Refreshes {
+    flights: Bounded<Key, Flight>,
+    /// Failures in a row of each provider.
+    failing: Arc<Mutex<HashMap<String, u32>>>,
+}
 
 impl Default for Refreshes {
     fn default() -> Self {
-        Self(Bounded::new(MAX_FLIGHTS))
+        Self { flights: Bounded::new(FLIGHT_BYTES), failing: Arc::default() }
+    }
+}
+
+impl Refreshes {
+    /// Counts what came of a call to `provider`; how long its next failed one waits.
+    fn pause(&self, provider: &str, failed: bool) -> Duration {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !failed {
+            failing.remove(provider);
+            return Duration::ZERO;
+        }
+        let failures = failing.entry(provider.to_owned()).or_default();
+        let doublings = (*failures).min(RETRY_DOUBLINGS);
+        *failures = failures.saturating_add(1);
+        RETRY_FIRST * 2_u32.pow(doublings)
     }
 }
 
@@ -122,75 +146,52 @@ impl Sessions {
     ) -> Option<Flight> {
         let token = session.data.tokens.refresh.clone()?;
         let key = flight_key(session, &token);
-        let flights = &self.state.refreshes;
-        if let Some(flight) = flights.0.find(&key) {
+        let refreshes = &self.state.refreshes;
+        if let Some(flight) = refreshes.flights.find(&key) {
+            if let Some(Outcome::Fresh(fresh)) = &*flight.outcome.borrow() {
+                self.heal(session, fresh);
+            }
             return Some(flight);
         }
         let (sender, receiver) = watch::channel(None);
-        let flight = Flight {
-            outcome: receiver,
-            given_ms: Arc::default(),
-            grace_ms: u64::try_from(self.refresh_grace.as_millis()).unwrap_or(u64::MAX),
-        };
-        let left = Duration::from_millis(session.data.expires_ms.saturating_sub(clock::unix_now_ms()));
-        if !flights.0.put_new(key, flight.clone(), 1, left.max(self.refresh_grace)) {
+        // A cookie of before is good for the grace. A ticket into a store never gets old: what it stands for does.
+        let grace_ms = if self.in_cookie() { millis(self.refresh_grace) } else { u64::MAX };
+        let flight = Flight { outcome: receiver, given_ms: Arc::default(), grace_ms };
+        if !refreshes.flights.put_new(key, flight.clone(), PENDING_BYTES, PENDING) {
             // Somebody else was quicker, between the look and the insertion.
-            return flights.0.find(&key);
+            return refreshes.flights.find(&key);
         }
-        let landing = Landing { outcome: sender, refreshes: flights.clone(), key };
+        let landing = Landing { outcome: sender, refreshes: refreshes.clone(), key };
         let (sessions, session, provider) = (Arc::clone(self), Arc::clone(session), Arc::clone(provider));
+        let landed = flight.clone();
         provider.control().clone().spawn(async move {
-            let outcome = sessions.renew(&session, &provider, token).await;
+            let outcome = sessions.renew(&key, &session, &provider, token).await;
             done(match &outcome {
                 Outcome::Ended => "rejected",
                 Outcome::Failed => "failed",
                 Outcome::Fresh(_) => "ok",
             });
             let failed = matches!(outcome, Outcome::Failed);
+            let bytes = if let Outcome::Fresh(fresh) = &outcome { fresh.weight() as usize } else { 0 } + PENDING_BYTES;
             landing.outcome.send_replace(Some(outcome));
+            let pause = landing.refreshes.pause(provider.name(), failed);
             if failed {
-                tokio::time::sleep(RETRY_AFTER.mul_f64(1.0 + fastrand::f64())).await;
+                tokio::time::sleep(pause.mul_f64(1.0 + fastrand::f64())).await;
+            } else {
+                landing.refreshes.flights.put(key, landed, bytes, sessions.remembered(&session));
             }
             drop(landing);
         });
         Some(flight)
     }
 
-    async fn renew(self: &Arc<Self>, session: &Arc<Session>, provider: &Arc<Provider>, token: Secret) -> Outcome {
-        let refreshed = provider.refresh(token, session.data.identity.sub.as_str()).await.and_then(|refreshed| {
-            // The identity is that of the new claims: who left a group has left it (RF-05).
-            let identity = match &refreshed.claims {
-                Some(claims) => Identity::from_claims(claims, &provider.settings().claims, self.custom())?,
-                None => session.data.identity.clone(),
-            };
-            // C-19: it is the sign-in of before that goes on (OpenID Connect Core §12.2).
-            let (before, after) = (session.data.identity.auth_time, identity.auth_time);
-            if before.is_some() && after.is_some_and(|at| before != Some(at)) {
-                return Err(Error::new(Kind::IdToken, "the refreshed ID token has another auth_time"));
-            }
-            Ok((refreshed.tokens, identity))
-        });
-        match refreshed {
-            Ok((fresh, identity)) => {
-                let tokens = self.tokens(fresh, session.data.tokens.id.as_ref(), provider);
-                if self.has_ended(session, clock::unix_now_ms()) {
-                    // SECURITY: OX-08. A sign-out while the refresh was under way wins; what came too late is given back.
-                    provider.revoke(tokens.refresh, tokens.access);
-                    return Outcome::Ended;
-                }
-                Outcome::Fresh(self.renewed(session, identity, tokens))
-            }
-            // C-19, O-07: only a refusal of the grant, or an ID token of somebody else, ends a session.
-            Err(e) if e.oauth_code() == Some("invalid_grant") || e.kind() == Kind::IdToken => {
-                crate::audit!(event = "refresh_rejected", user = %crate::telemetry::Safe(session.user()), provider = provider.name(), reason = %e);
-                self.revoke(session);
-                Outcome::Ended
-            }
-            Err(e) => {
-                tracing::warn!(provider = provider.name(), error = %e, "refresh failed; the session goes on");
-                Outcome::Failed
-            }
+    /// How long the outcome is remembered. In cookie mode for as long as the old cookie could come back: a refresh in
+    /// the background gives the successor to nobody. A store has the successor.
+    fn remembered(&self, session: &Session) -> Duration {
+        if !self.in_cookie() {
+            return self.refresh_grace;
         }
+        Duration::from_millis(session.data.expires_ms.saturating_sub(clock::unix_now_ms())).max(self.refresh_grace)
     }
 
     /// The tokens as a session keeps them: times made absolute, the ID token only while it is of use.
@@ -198,7 +199,7 @@ impl Sessions {
         let now = clock::unix_now_ms();
         // A life of nothing would mean a refresh with every request: as good as not said (O-05).
         let life_ms = fresh.expires_in.filter(|seconds| *seconds > 0).map(|seconds| seconds.saturating_mul(1000));
-        let before_ms = u64::try_from(self.refresh_before.as_millis()).unwrap_or(u64::MAX);
+        let before_ms = millis(self.refresh_before);
         let keeps_id = provider.has_end_session();
         Tokens {
             access: Some(fresh.access),
@@ -225,12 +226,10 @@ impl Session {
 }
 
 /// Of one session's one access token: where refresh tokens do not rotate, the next access token is another flight.
-fn flight_key(session: &Session, token: &Secret) -> [u8; 32] {
+fn flight_key(session: &Session, token: &Secret) -> Key {
     let due = session.data.tokens.expires_ms.unwrap_or_default().to_be_bytes();
     let text = [session.data.id.as_slice(), &due, token.expose().as_bytes()].concat();
-    let mut key = [0; 32];
-    key.copy_from_slice(digest(&SHA256, &text).as_ref());
-    key
+    sha256(&text)
 }
 
 #[cfg(test)]
@@ -241,22 +240,12 @@ mod tests {
         let (sender, receiver) = watch::channel(None);
         let flight = Flight { outcome: receiver, given_ms: Arc::default(), grace_ms };
         let landing = Landing { outcome: sender, refreshes: Refreshes::default(), key: [7; 32] };
-        landing.refreshes.0.put(landing.key, flight.clone(), 1, Duration::from_secs(60));
+        landing.refreshes.flights.put(landing.key, flight.clone(), 1, Duration::from_secs(60));
         (landing, flight)
     }
 
     fn fresh() -> Outcome {
-        let data = Data {
-            id: [1; 16],
-            provider: "main".into(),
-            issuer: "https://id.example.com".into(),
-            identity: Identity::default(),
-            created_ms: 1,
-            expires_ms: 2,
-            seen_ms: 1,
-            tokens: Tokens::default(),
-        };
-        Outcome::Fresh(Arc::new(Session::new(data, &[], 1)))
+        Outcome::Fresh(Arc::new(crate::session::testing::session(1, 1)))
     }
 
     #[test]
@@ -275,7 +264,7 @@ mod tests {
         assert!(flight.outcome().is_none());
         drop(landing);
         assert!(matches!(flight.outcome(), Some(Outcome::Failed)));
-        assert!(refreshes.0.find(&[7; 32]).is_none(), "the next request tries again");
+        assert!(refreshes.flights.find(&[7; 32]).is_none(), "the next request tries again");
     }
 
     #[test]
@@ -285,6 +274,16 @@ mod tests {
         landing.outcome.send_replace(Some(fresh()));
         drop(landing);
         assert!(matches!(flight.outcome(), Some(Outcome::Fresh(_))));
-        assert!(refreshes.0.find(&[7; 32]).is_some());
+        assert!(refreshes.flights.find(&[7; 32]).is_some());
+    }
+
+    #[test]
+    fn a_provider_that_goes_on_failing_is_asked_less_and_less_often() {
+        let refreshes = Refreshes::default();
+        let pauses: Vec<u64> = (0..5).map(|_| refreshes.pause("main", true).as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 8]);
+        assert_eq!(refreshes.pause("other", true).as_secs(), 1, "one provider's failures are not another's");
+        refreshes.pause("main", false);
+        assert_eq!(refreshes.pause("main", true).as_secs(), 1);
     }
 }

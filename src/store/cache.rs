@@ -5,6 +5,7 @@ use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 use moka::Expiry;
+use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
@@ -40,13 +41,27 @@ where
 {
     /// `bytes`: what all values together may weigh.
     pub fn new(bytes: u64) -> Self {
+        Self::telling(bytes, |_| {})
+    }
+
+    /// As `new`; `crowded_out` is told of every value that had to go for want of room.
+    pub fn telling(bytes: u64, crowded_out: impl Fn(V) + Send + Sync + 'static) -> Self {
         let cache = Cache::builder()
             .max_capacity(bytes)
             .weigher(|_, held: &Held<V>| held.bytes)
             .eviction_policy(EvictionPolicy::lru())
             .expire_after(OwnEnd)
+            .eviction_listener(move |_, held: Held<V>, cause| {
+                if cause == RemovalCause::Size {
+                    crowded_out(held.value);
+                }
+            })
             .build();
         Self { cache }
+    }
+
+    pub fn clear(&self) {
+        self.cache.invalidate_all();
     }
 
     /// Keeps `value` for `ttl`, in place of one of the same id.
@@ -63,6 +78,12 @@ where
 
     pub fn find(&self, id: &K) -> Option<V> {
         self.cache.get(id).map(|held| held.value)
+    }
+
+    /// Does now what the cache does by itself in a moment.
+    #[cfg(test)]
+    pub(crate) fn settle(&self) {
+        self.cache.run_pending_tasks();
     }
 
     /// About how many there are.

@@ -9,13 +9,15 @@ use super::Call;
 use crate::audit;
 use crate::error::{Error, Kind, Result};
 use crate::gateway::pages::{Action, Page};
+use crate::http::agent;
 use crate::http::cookie::Found;
 use crate::http::reply::{self, Reply};
 use crate::provider::Redeem;
 use crate::secret::Secret;
+use crate::session::data::Begun;
 use crate::session::identity::Identity;
-use crate::session::login::Login;
-use crate::session::manager::Lookup;
+use crate::session::login::{LIFETIME, Login};
+use crate::session::lookup::Lookup;
 use crate::telemetry::Safe;
 
 /// Codes and states longer than this are nobody's.
@@ -38,7 +40,7 @@ pub async fn callback(call: &mut Call<'_>) -> Result<Reply> {
         Err(error) => return settle(call, None, Err(error)),
     };
     let login = answer.state.as_deref().and_then(|state| call.gateway.sessions.jar(call.host()).login(&found, state));
-    let Some(login) = login else { return without_login(call, &found) };
+    let Some(login) = login else { return without_login(call, &found).await };
     let result = finish(call, &found, &login, answer).await;
     settle(call, Some(&login), result)
 }
@@ -76,8 +78,8 @@ async fn finish(call: &mut Call<'_>, found: &Found<'_>, login: &Login, answer: A
     }
     let code = answer.code.ok_or_else(|| Error::new(Kind::Callback, "a callback with neither code nor error"))?;
     // SECURITY: P-03, L-07. A code that comes twice may end the whole grant at the provider.
-    if !gateway.sessions.state.used.first(&login.state) {
-        return without_login(call, found);
+    if !gateway.sessions.first("callback", &login.state, LIFETIME).await? {
+        return without_login(call, found).await;
     }
     let grant = provider
         .redeem(Redeem {
@@ -92,13 +94,14 @@ async fn finish(call: &mut Call<'_>, found: &Found<'_>, login: &Login, answer: A
     let identity = Identity::from_claims(&grant.claims, &provider.settings().claims, &gateway.settings.custom_claims)?;
     let sessions = &gateway.sessions;
     let tokens = sessions.tokens(grant.tokens, None, provider);
-    let session = sessions.create(provider, identity, tokens);
+    let begun = Begun { browser: agent::name(&call.parts.headers), address: Some(call.exchange.client) };
+    let session = sessions.create(provider, identity, tokens, begun).await?;
     let cookies = sessions.issue(&session, call.host(), found)?;
     let jar = sessions.jar(call.host());
-    let counted = match sessions.find(found, call.host(), call.exchange.now_ms) {
+    let counted = match sessions.find(found, call.host(), call.exchange.now_ms).await? {
         Lookup::Live(old) => {
             // SECURITY: S-19. Whatever session the browser came with is over.
-            sessions.revoke(&old.session);
+            sessions.revoke(&old.session).await?;
             // It has shown a session: whoever signs in again and again like this is in no loop (L-16).
             jar.clear_count(found)
         }
@@ -134,8 +137,8 @@ fn onward(rd: &str) -> Reply {
 }
 
 /// No sign-in of this browser fits: signed in already, on to `/`; else a page. The provider is not asked.
-fn without_login(call: &Call<'_>, found: &Found<'_>) -> Result<Reply> {
-    match call.gateway.sessions.find(found, call.host(), call.exchange.now_ms) {
+async fn without_login(call: &Call<'_>, found: &Found<'_>) -> Result<Reply> {
+    match call.gateway.sessions.find(found, call.host(), call.exchange.now_ms).await? {
         Lookup::Live(_) => Ok(reply::redirect(StatusCode::FOUND, "/")),
         Lookup::Absent | Lookup::Refused => {
             Err(Error::new(Kind::Callback, "a callback without the cookie of its sign-in"))

@@ -100,9 +100,9 @@ pub async fn answer(
         ("callback", _, true) => {
             Err(Error::new(Kind::Callback, "a callback by POST, though form_post was never asked for"))
         }
-        ("sign_out", true, _) => sign_out::by_link(&mut call),
+        ("sign_out", true, _) => sign_out::by_link(&mut call).await,
         ("sign_out", _, true) => match form(body, gateway.settings.server.limits.header_timeout).await {
-            Ok(form) => sign_out::by_form(&mut call, &form),
+            Ok(form) => sign_out::by_form(&mut call, &form).await,
             Err(error) => Err(error),
         },
         ("signed_out", true, _) => Ok(sign_out::signed_out(&call)),

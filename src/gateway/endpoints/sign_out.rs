@@ -16,25 +16,25 @@ use crate::http::cookie::Found;
 use crate::http::origin::Origin;
 use crate::http::reply::{self, Reply};
 use crate::session::Session;
-use crate::session::manager::Lookup;
+use crate::session::lookup::Lookup;
 use crate::telemetry::Safe;
 
 /// `GET sign_out?rd=`. A link on another site only leads to a question (RL-03).
-pub fn by_link(call: &mut Call<'_>) -> Result<Reply> {
+pub async fn by_link(call: &mut Call<'_>) -> Result<Reply> {
     let rd = wanted(call, call.query().as_bytes());
     let found = Found::scan(&call.parts.headers, call.gateway.sessions.name());
-    match call.gateway.sessions.find(&found, call.host(), call.exchange.now_ms) {
+    match call.gateway.sessions.find(&found, call.host(), call.exchange.now_ms).await? {
         Lookup::Live(live) if may_be_cross_site(&call.parts.headers) => Ok(confirm(call, &live.session, rd)),
-        _ => Ok(end(call, rd, StatusCode::FOUND)),
+        _ => end(call, rd, StatusCode::FOUND).await,
     }
 }
 
 /// `POST sign_out`, from a page of ours or of the application behind us.
-pub fn by_form(call: &mut Call<'_>, form: &[u8]) -> Result<Reply> {
+pub async fn by_form(call: &mut Call<'_>, form: &[u8]) -> Result<Reply> {
     let rd = wanted(call, form).or_else(|| wanted(call, call.query().as_bytes()));
     let found = Found::scan(&call.parts.headers, call.gateway.sessions.name());
-    let Lookup::Live(live) = call.gateway.sessions.find(&found, call.host(), call.exchange.now_ms) else {
-        return Ok(end(call, rd, StatusCode::SEE_OTHER));
+    let Lookup::Live(live) = call.gateway.sessions.find(&found, call.host(), call.exchange.now_ms).await? else {
+        return end(call, rd, StatusCode::SEE_OTHER).await;
     };
     // Our own pages send no referrer, so browsers post them with `Origin: null`: the token speaks for them.
     let token = first(form, "token");
@@ -45,7 +45,7 @@ pub fn by_form(call: &mut Call<'_>, form: &[u8]) -> Result<Reply> {
         None => !may_be_cross_site(&call.parts.headers),
     };
     if ours || same_origin {
-        return Ok(end(call, rd, StatusCode::SEE_OTHER));
+        return end(call, rd, StatusCode::SEE_OTHER).await;
     }
     Ok(confirm(call, &live.session, rd))
 }
@@ -62,19 +62,24 @@ pub fn signed_out(call: &Call<'_>) -> Reply {
 }
 
 /// Ends the session here, begins to end it at the provider, and says where the browser goes.
-fn end(call: &mut Call<'_>, rd: Option<String>, status: StatusCode) -> Reply {
+async fn end(call: &mut Call<'_>, rd: Option<String>, status: StatusCode) -> Result<Reply> {
     let gateway = call.gateway;
     let sessions = &gateway.sessions;
     let found = Found::scan(&call.parts.headers, sessions.name());
-    let live = sessions.find(&found, call.host(), call.exchange.now_ms);
-    call.exchange.cookies.extend(sessions.clear(&found));
+    let live = sessions.find(&found, call.host(), call.exchange.now_ms).await?;
+    let cleared = sessions.clear(&found);
     let session = match live {
-        Lookup::Live(live) => live.session,
+        // Before the cookie goes: where the store is away, it is still needed to try again.
+        Lookup::Live(live) => {
+            sessions.revoke(&live.session).await?;
+            call.exchange.cookies.extend(cleared);
+            live.session
+        }
         Lookup::Absent | Lookup::Refused => {
-            return reply::redirect(status, &rd.unwrap_or_else(|| call.endpoint("signed_out")));
+            call.exchange.cookies.extend(cleared);
+            return Ok(reply::redirect(status, &rd.unwrap_or_else(|| call.endpoint("signed_out"))));
         }
     };
-    sessions.revoke(&session);
     audit!(
         event = "sign_out",
         user = %Safe(session.user()),
@@ -84,7 +89,9 @@ fn end(call: &mut Call<'_>, rd: Option<String>, status: StatusCode) -> Reply {
         request_id = call.exchange.id(),
     );
     let here = rd.clone().unwrap_or_else(|| call.endpoint("signed_out"));
-    let Some(provider) = gateway.provider_named(&session.data.provider) else { return reply::redirect(status, &here) };
+    let Some(provider) = gateway.provider_named(&session.data.provider) else {
+        return Ok(reply::redirect(status, &here));
+    };
     let tokens = &session.data.tokens;
     // RV-01: in the background; no provider holds up a sign-out.
     provider.revoke(tokens.refresh.clone(), tokens.access.clone());
@@ -95,7 +102,7 @@ fn end(call: &mut Call<'_>, rd: Option<String>, status: StatusCode) -> Reply {
     let there = sessions.seal_logout(rd.as_deref().unwrap_or_default(), call.host()).and_then(|state| {
         provider.end_session_url(tokens.id.as_ref().map(crate::secret::Secret::expose), &back, &state)
     });
-    reply::redirect(status, &there.unwrap_or(here))
+    Ok(reply::redirect(status, &there.unwrap_or(here)))
 }
 
 /// A safe `rd`, or none.
