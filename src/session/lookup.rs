@@ -108,10 +108,10 @@ impl Sessions {
         if session.is_over(now_ms, self.idle_ms) || self.has_ended(&session, now_ms) {
             return Ok(None);
         }
+        if self.in_cookie() && (!cached || opened.stale) {
+            self.see(&session).await?;
+        }
         if !cached {
-            if self.in_cookie() {
-                self.see(&session).await?;
-            }
             self.cache.insert(key, opened.clone());
         }
         let untouched = self.idle_ms > 0 && now_ms.saturating_sub(session.seen_ms()) >= self.touch_ms;
