@@ -237,6 +237,7 @@ impl Sessions {
         match self.mode {
             settings::Store::Cookie => "cookie",
             settings::Store::Memory => "memory",
+            settings::Store::Redis => "redis",
         }
     }
 }
