@@ -89,6 +89,7 @@ fn address(url: &str) -> Result<Address, Reason> {
         Some(parts) => parts,
         None => (rest, ""),
     };
+    let inside = path.strip_prefix('/').unwrap_or(path);
     let (credentials, hosts) = match authority.rsplit_once('@') {
         Some((credentials, hosts)) => (Some(credentials), hosts),
         None => (None, authority),
@@ -108,10 +109,7 @@ fn address(url: &str) -> Result<Address, Reason> {
             RedisServers::Cluster(places(hosts, PORT)?)
         }
         "redis-sentinel" => {
-            let (master, number) = match path.trim_start_matches('/').split_once('/') {
-                Some((master, number)) => (master, number),
-                None => (path.trim_start_matches('/'), ""),
-            };
+            let (master, number) = inside.split_once('/').unwrap_or((inside, ""));
             database = database_number(number)?;
             if master.is_empty() || !master.bytes().all(|b| b.is_ascii_graphic()) {
                 let hint =
@@ -121,7 +119,7 @@ fn address(url: &str) -> Result<Address, Reason> {
             RedisServers::Sentinel { sentinels: places(hosts, SENTINEL_PORT)?, master: decoded(master)? }
         }
         _ => {
-            database = database_number(path.trim_start_matches('/'))?;
+            database = database_number(inside)?;
             match <[_; 1]>::try_from(places(hosts, PORT)?) {
                 Ok([(host, port)]) => RedisServers::One(host, port),
                 Err(_) => {

@@ -24,9 +24,6 @@ pub(super) fn session(table: Table<'_>, public_url: Option<&Origin>) -> Session 
     if let Some(warning) = redis.as_ref().and_then(redis::warning) {
         table.reader().warn(warning);
     }
-    if store != Store::Redis && table.has("redis") {
-        table.reader().warn("[session.redis] says nothing: session.store is not \"redis\".".to_owned());
-    }
     let session = Session {
         keys: secrets::session_keys(&table).unwrap_or_default(),
         cookie: cookie.unwrap_or_else(|| if host_prefix { "__Host-doorward" } else { "doorward" }.to_owned()),
