@@ -17,6 +17,8 @@ mod fault;
 mod keep;
 mod lease;
 mod scripts;
+#[cfg(test)]
+pub(super) mod testing;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
