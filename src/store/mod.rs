@@ -12,6 +12,10 @@
 pub mod cache;
 pub mod memory;
 pub mod redis;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

@@ -17,6 +17,10 @@ mod fault;
 mod keep;
 mod lease;
 mod scripts;
+#[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
