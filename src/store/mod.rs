@@ -144,6 +144,13 @@ impl Store {
         }
     }
 
+    /// Whether `first` was called with it within its `ttl`.
+    pub async fn is_marked(&self, mark: &Key) -> Result<bool> {
+        match self {
+            Self::Memory(memory) => Ok(memory.is_marked(mark)),
+        }
+    }
+
     /// `None` while somebody else holds it.
     pub async fn lease(&self, name: &Key) -> Result<Option<Lease>> {
         match self {
