@@ -16,7 +16,6 @@ use super::lookup::{TAG_DATA, TAG_TICKET};
 use super::manager::{Sessions, millis};
 use super::{Session, Stored};
 use crate::clock;
-use crate::config::settings;
 use crate::crypto::random;
 use crate::crypto::seal::{Place, Purpose};
 use crate::error::{Error, Kind, Result};
@@ -118,15 +117,18 @@ impl Sessions {
         Ok(())
     }
 
-    /// In cookie mode: makes sure that this instance can list the session.
+    /// In cookie mode: makes sure that this instance can list the session, under the first key.
     pub(super) async fn see(&self, session: &Session) -> Result<()> {
-        if self.store.load(&session.key).await?.is_none() {
+        let known = self.store.load(&session.key).await?;
+        let name = place(&session.key);
+        let opened = known.and_then(|r| self.ring.open_bytes(Purpose::Card, name.get(), &[], &r.card));
+        if opened.is_none_or(|o| o.stale) {
             self.store.create(self.entry(session)?).await?;
         }
         Ok(())
     }
 
-    /// Writes what a refresh brought over the version that `session` was. `None` = it has ended meanwhile.
+    /// Writes `session` in place of the version `known`.
     pub(super) async fn replace(&self, session: &Arc<Session>, known: u64) -> Result<Replaced> {
         let replaced = self.store.replace(self.entry(session)?, known).await?;
         if replaced == Replaced::Done {
@@ -235,13 +237,5 @@ impl Sessions {
     /// The deletion of every session cookie that the request brought (K-05).
     pub fn clear(&self, found: &Found<'_>) -> Vec<HeaderValue> {
         found.session_names(&self.name).iter().filter_map(|name| self.attributes.clear(name)).collect()
-    }
-
-    /// The name of the configured store, for logs.
-    pub fn store_name(&self) -> &'static str {
-        match self.mode {
-            settings::Store::Cookie => "cookie",
-            settings::Store::Memory => "memory",
-        }
     }
 }

@@ -108,10 +108,10 @@ impl Sessions {
         if session.is_over(now_ms, self.idle_ms) || self.has_ended(&session, now_ms) {
             return Ok(None);
         }
+        if self.in_cookie() && (!cached || opened.stale) {
+            self.see(&session).await?;
+        }
         if !cached {
-            if self.in_cookie() {
-                self.see(&session).await?;
-            }
             self.cache.insert(key, opened.clone());
         }
         let untouched = self.idle_ms > 0 && now_ms.saturating_sub(session.seen_ms()) >= self.touch_ms;
@@ -123,7 +123,7 @@ impl Sessions {
         let (tag, rest) = opened.plain.split_first()?;
         let held = match (self.mode, *tag) {
             (settings::Store::Cookie, TAG_DATA) => HeldIn::Cookie(self.build(Data::decode(rest)?, None)),
-            (settings::Store::Memory, TAG_TICKET) => {
+            (settings::Store::Memory | settings::Store::Redis, TAG_TICKET) => {
                 let (id, half) = rest.split_first_chunk()?;
                 HeldIn::Store(Ticket { id: *id, half: half.try_into().ok()? })
             }

@@ -45,12 +45,15 @@ pub async fn callback(call: &mut Call<'_>) -> Result<Reply> {
     settle(call, Some(&login), result)
 }
 
-/// Ends the sign-in's cookie whatever came of it, and counts.
+/// Ends the sign-in's cookie whatever came of it, and counts. Only while the store is away it stays: the page says that
+/// it can be loaded again.
 fn settle(call: &mut Call<'_>, login: Option<&Login>, result: Result<Reply>) -> Result<Reply> {
     let Some(login) = login else { return result };
     let sessions = &call.gateway.sessions;
-    let cleared = sessions.jar(call.host()).clear_login(&login.state);
-    call.exchange.cookies.extend(cleared);
+    if !result.as_ref().is_err_and(|error| error.kind() == Kind::StoreUnavailable) {
+        let cleared = sessions.jar(call.host()).clear_login(&login.state);
+        call.exchange.cookies.extend(cleared);
+    }
     if let Err(error) = &result {
         call.gateway.metrics.login(&login.provider, "error");
         audit!(
@@ -95,7 +98,11 @@ async fn finish(call: &mut Call<'_>, found: &Found<'_>, login: &Login, answer: A
     let sessions = &gateway.sessions;
     let tokens = sessions.tokens(grant.tokens, None, provider);
     let begun = Begun { browser: agent::name(&call.parts.headers), address: Some(call.exchange.client) };
-    let session = sessions.create(provider, identity, tokens, begun).await?;
+    let (refresh, access) = (tokens.refresh.clone(), tokens.access.clone());
+    let session = sessions.create(provider, identity, tokens, begun).await.inspect_err(|_| {
+        // Nobody will use them.
+        provider.revoke(refresh, access);
+    })?;
     let cookies = sessions.issue(&session, call.host(), found)?;
     let jar = sessions.jar(call.host());
     let counted = match sessions.find(found, call.host(), call.exchange.now_ms).await? {
