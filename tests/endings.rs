@@ -252,7 +252,7 @@ fn an_operator_lists_and_ends_sessions() {
 #[test]
 fn gx_11_the_admin_list_is_for_operators_and_for_no_page() {
     let world = World::new("");
-    let alice = world.signed_in("alice", "");
+    let mut alice = world.signed_in("alice", "");
     let id = world.admin_list("alice")[0]["id"].as_str().unwrap().to_owned();
     let (by_id, by_user) = (format!("/sessions/{id}"), "/sessions?user=alice");
     let rebound = format!("evil.test:{}", world.gateway.admin);
@@ -283,9 +283,5 @@ fn gx_11_the_admin_list_is_for_operators_and_for_no_page() {
         assert!(answer.header("allow").unwrap().contains("DELETE"));
     }
     assert!(is_in(&alice));
-    assert_eq!(
-        alice.clone().fetch("/sessions?user=alice").status,
-        200,
-        "on the public listener it is the application's"
-    );
+    assert_eq!(alice.fetch("/sessions?user=alice").status, 200, "on the public listener it is the application's");
 }

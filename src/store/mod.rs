@@ -159,6 +159,7 @@ impl Store {
     pub async fn is_marked(&self, mark: &Key) -> Result<bool> {
         match self {
             Self::Memory(memory) => Ok(memory.is_marked(mark)),
+            Self::Redis(redis) => redis.is_marked(mark).await,
         }
     }
 
