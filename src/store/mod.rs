@@ -159,6 +159,14 @@ impl Store {
         }
     }
 
+    /// Whether `first` was called with it within its `ttl`.
+    pub async fn is_marked(&self, mark: &Key) -> Result<bool> {
+        match self {
+            Self::Memory(memory) => Ok(memory.is_marked(mark)),
+            Self::Redis(redis) => redis.is_marked(mark).await,
+        }
+    }
+
     /// `None` while somebody else holds it.
     pub async fn lease(&self, name: &Key) -> Result<Option<Lease>> {
         match self {

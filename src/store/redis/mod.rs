@@ -175,6 +175,10 @@ impl Redis {
         scripts::is_claimed(&value)
     }
 
+    pub async fn is_marked(&self, mark: &Key) -> Result<bool> {
+        self.yes_or_no(scripts::is_there(&self.shared.names.mark(mark))).await
+    }
+
     pub async fn lease(&self, name: &Key) -> Result<Option<Lease>> {
         let key = self.shared.names.lease(name);
         let token = random::token();
