@@ -68,6 +68,7 @@ async fn answer(live: &Live, caller: &Caller, request: &Request<Incoming>) -> Re
         "/readyz" if gateway.is_ready() => reply::text(StatusCode::OK, "ready\n"),
         "/readyz" => reply::text(StatusCode::SERVICE_UNAVAILABLE, gateway.unready()),
         "/metrics" => {
+            gateway.metrics.store_up.set(i64::from(gateway.sessions.is_store_up()));
             gateway.metrics.sessions_active.set(i64::try_from(gateway.sessions.active()).unwrap_or(i64::MAX));
             match gateway.metrics.encode() {
                 Ok(text) => {

@@ -20,7 +20,8 @@ use crate::provider::{LogoutToken, Provider, peek_issuer};
 use crate::session::ending::Whose;
 use crate::telemetry::Safe;
 
-/// Logouts that one client address may send in a minute. A provider sends one for each session that ends there.
+/// Logouts that one client address may send in vain in a minute. Those that a provider really sent are not counted: when
+/// it ends thousands of sessions at once, all of them are to end here.
 const PER_MINUTE: u32 = 600;
 
 pub async fn backchannel(call: &Call<'_>, body: Incoming) -> Reply {
@@ -28,7 +29,10 @@ pub async fn backchannel(call: &Call<'_>, body: Incoming) -> Reply {
         return too_many();
     }
     match log_out(call, body).await {
-        Ok(()) => reply::empty(StatusCode::OK),
+        Ok(()) => {
+            call.gateway.sessions.state.logout_limiter.forgive(call.exchange.client, PER_MINUTE);
+            reply::empty(StatusCode::OK)
+        }
         Err(error) if error.kind() == Kind::BadRequest => {
             tracing::debug!(request_id = call.exchange.id(), error = %Safe(&error.to_string()), "logout token refused");
             let body = json!({ "error": "invalid_request", "error_description": error.detail() });
