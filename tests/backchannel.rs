@@ -340,3 +340,28 @@ fn bl_04_a_sign_out_at_the_provider_reaches_every_session_of_that_browser() {
         assert!(is_in(&elsewhere), "{store}");
     }
 }
+
+#[test]
+fn bl_02_of_several_clients_at_one_provider_the_token_is_for_one() {
+    let (provider, upstream) = (Provider::start(), Upstream::start());
+    let issuer = provider.issuer();
+    let second = format!(
+        "[provider.second]\nissuer = \"{issuer}\"\nclient_id = \"second\"\nclient_secret = \"s\"\npar = \"off\"\n"
+    );
+    let route = "[[route]]\npath = \"/\"\nupstream = \"UPSTREAM\"\naccess = \"authenticated\"\nprovider = \"main\"\n";
+    let extra = Extra { provider: second, routes: Some(route.into()), ..Extra::default() };
+    let gateway = Gateway::with(issuer, &upstream, extra);
+    let browser = gateway.signed_in();
+    let token = |client: &'static str| {
+        provider.demo.control().logout_token(Some("alice"), None, Some(&put("aud", json!(client)))).unwrap()
+    };
+    refused(&gateway.backchannel_logout(&token("third")), "nobody's");
+    assert!(is_in(&browser));
+    let of_second = token("second");
+    assert_eq!(gateway.backchannel_logout(&of_second).status, 200);
+    assert!(!is_in(&browser), "the same person of the same issuer");
+    refused(&gateway.backchannel_logout(&of_second), "a second time");
+    let again = gateway.signed_in();
+    assert_eq!(gateway.backchannel_logout(&token("demo")).status, 200);
+    assert!(!is_in(&again));
+}
