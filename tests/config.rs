@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use doorward::config::settings::{
-    Access, ClientAuth, HostMatch, IdentityValue, Listen, Par, PathMatch, SameSite, Settings, Store, Target,
+    Access, ClientAuth, HostMatch, IdentityValue, Listen, Par, PathMatch, RedisServers, SameSite, Settings, Store,
+    Target,
 };
 use doorward::config::{Flags, Problem, Problems, Sources, find_file, known_keys, load};
 use tempfile::TempDir;
@@ -319,10 +320,43 @@ fn gx_08_wrong_types_are_named() {
 }
 
 #[test]
+fn redis_is_read_with_its_defaults() {
+    let redis = |lines: &str| with("[session]", "store = \"redis\"") + "[session.redis]\n" + lines;
+    let settings =
+        Case::of(&redis("url = { env = \"REDIS\" }")).env("REDIS", "rediss://:hunter2@r.example/1").settings();
+    assert_eq!(settings.session.store, Store::Redis);
+    assert!(settings.warnings.is_empty());
+    // ZX-06: no secret in what is printed.
+    assert!(!format!("{settings:?}").contains("hunter2"));
+    let found = settings.session.redis.unwrap();
+    assert_eq!(found.servers, RedisServers::One("r.example".to_owned(), 6379));
+    assert_eq!((found.tls, found.database, found.timeout), (true, 1, Duration::from_secs(2)));
+    assert_eq!((found.password.unwrap().expose(), found.key_prefix.as_str()), ("hunter2", "doorward:"));
+
+    let settings = Case::of(&redis("url = \"redis://r.example\"")).settings();
+    assert_eq!(settings.warnings.len(), 1, "{:?}", settings.warnings);
+    for (lines, key) in [
+        ("", "session.redis.url"),
+        ("url = \"\"", "session.redis.url"),
+        ("url = \"http://u:hunter2@h\"", "session.redis.url"),
+        ("url = \"redis://localhost\"\nkey_prefix = \"{a}\"", "session.redis.key_prefix"),
+        ("url = \"redis://localhost\"\nca = \"/ca.pem\"", "session.redis.ca"),
+        ("url = \"redis://localhost\"\ntimeout = \"0s\"", "session.redis.timeout"),
+        ("url = \"redis://localhost\"\ndatabase = 1", "session.redis.database"),
+    ] {
+        let problem = only_problem(&redis(lines));
+        assert_eq!(problem.key, key, "{lines}");
+        assert!(!problem.to_string().contains("hunter2"), "{problem}");
+    }
+    assert_eq!(only_problem(&with("[session]", "store = \"redis\"")).key, "session.redis.url");
+    // Left there while another store is tried: checked, and not used.
+    assert_eq!(Case::of(&with("[session.redis]", "url = \"redis://localhost\"")).settings().session.redis, None);
+    assert_eq!(only_problem(&with("[session.redis]", "url = \"redis://\"")).key, "session.redis.url");
+}
+
+#[test]
 fn keys_of_other_versions_say_so() {
     for (section, line) in [
-        ("[session]", "store = \"redis\""),
-        ("[session.redis]", "url = \"redis://h\""),
         ("[provider.main]", "client_auth = \"private_key_jwt\""),
         ("[provider.main]", "kind = \"oauth2\""),
         ("[provider.main]", "dpop = false"),

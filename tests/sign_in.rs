@@ -643,7 +643,7 @@ fn hx_15_hx_17_odd_claims_never_become_headers_of_their_own() {
         w.upstream.clear();
         w.control().fault_times(
             Endpoint::Token,
-            Fault::TamperIdToken(Arc::new(move |_, claims| {
+            Fault::TamperToken(Arc::new(move |_, claims| {
                 claims.insert("preferred_username".into(), json!(value));
                 claims.insert("groups".into(), json!([value, "ok", "x,admins"]));
             })),

@@ -11,6 +11,8 @@ use crate::config::{Flags, load};
 use crate::net::dial::Endpoint;
 use crate::net::tls;
 use crate::provider::Provider;
+use crate::store::redis::Redis;
+use crate::store::{Event, Listener};
 
 pub(super) fn check(config: Option<PathBuf>, connect: bool) -> ExitCode {
     let loaded = sources(config, Flags::default()).and_then(|sources| load(&sources));
@@ -67,5 +69,22 @@ async fn try_all(settings: &Settings) -> ExitCode {
         };
         say(format!("upstream of route {}", route.name), reached);
     }
+    if let Some(redis) = &settings.session.redis {
+        let started = Redis::start(redis, tokio::runtime::Handle::current(), Arc::new(Deaf));
+        let tried = match started {
+            Ok(store) => store.probe().await,
+            Err(error) => Err(error),
+        };
+        say(format!("redis ({})", redis.servers), tried.map_err(|error| error.to_string()));
+    }
     if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS }
+}
+
+/// Keeps nothing that an event could concern.
+struct Deaf;
+
+impl Listener for Deaf {
+    fn heard(&self, _: Event) {}
+
+    fn missed(&self) {}
 }

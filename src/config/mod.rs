@@ -12,6 +12,7 @@ mod locate;
 mod problem;
 mod provider;
 mod read;
+mod redis;
 mod route;
 mod rules;
 mod secrets;

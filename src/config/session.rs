@@ -2,9 +2,9 @@
 
 use super::problem::Reason;
 use super::read::Table;
-use super::secrets;
 use super::settings::{SameSite, Session, Store};
 use super::values::{self, hours, seconds};
+use super::{redis, secrets};
 use crate::http::origin::Origin;
 
 /// Browsers keep no cookie longer (RFC 6265bis §5.5).
@@ -18,7 +18,12 @@ pub(super) fn session(table: Table<'_>, public_url: Option<&Origin>) -> Session 
     let host_prefix = https && cookie_domain.is_none();
     let cookie = table.parse("cookie", |text| cookie(text, https, cookie_domain.is_some()));
     let same_sites = [("lax", SameSite::Lax), ("strict", SameSite::Strict)];
-    let stores = [("cookie", Store::Cookie), ("memory", Store::Memory)];
+    let stores = [("cookie", Store::Cookie), ("memory", Store::Memory), ("redis", Store::Redis)];
+    let store = table.choice("store", &stores, &[]).unwrap_or(Store::Cookie);
+    let redis = redis::redis(table.section("redis"), store == Store::Redis);
+    if let Some(warning) = redis.as_ref().and_then(redis::warning) {
+        table.reader().warn(warning);
+    }
     let session = Session {
         keys: secrets::session_keys(&table).unwrap_or_default(),
         cookie: cookie.unwrap_or_else(|| if host_prefix { "__Host-doorward" } else { "doorward" }.to_owned()),
@@ -36,7 +41,8 @@ pub(super) fn session(table: Table<'_>, public_url: Option<&Origin>) -> Session 
         idle_timeout: table.duration("idle_timeout", hours(2)),
         refresh_before: table.duration("refresh_before", seconds(60)),
         refresh_grace: table.duration("refresh_grace", seconds(60)),
-        store: table.choice("store", &stores, &["redis"]).unwrap_or(Store::Cookie),
+        store,
+        redis,
     };
     if !table.has("keys") && table.reader().layers.has_file() {
         table.missing(
@@ -45,7 +51,7 @@ pub(super) fn session(table: Table<'_>, public_url: Option<&Origin>) -> Session 
              or [{ env = \"NAME\" }].",
         );
     }
-    table.close(&["redis"]);
+    table.close(&[]);
     session
 }
 

@@ -2,7 +2,7 @@
 //! from the file, and every field is valid by construction.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -178,6 +178,8 @@ pub struct Session {
     pub refresh_before: Duration,
     pub refresh_grace: Duration,
     pub store: Store,
+    /// Set with `Store::Redis`.
+    pub redis: Option<Redis>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -190,6 +192,70 @@ pub enum SameSite {
 pub enum Store {
     Cookie,
     Memory,
+    Redis,
+}
+
+/// A Redis or Valkey, and how it is asked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Redis {
+    pub servers: RedisServers,
+    pub tls: bool,
+    /// Of the servers that hold data; sentinels are asked without.
+    pub user: Option<String>,
+    pub password: Option<Secret>,
+    /// 0 in a cluster.
+    pub database: u32,
+    /// None = the machine's root certificates.
+    pub ca: Option<PathBuf>,
+    /// For each call.
+    pub timeout: Duration,
+    /// Before every key and channel; without braces.
+    pub key_prefix: String,
+}
+
+/// Hosts without the brackets of IPv6.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum RedisServers {
+    One(String, u16),
+    Unix(PathBuf),
+    /// At least one sentinel.
+    Sentinel {
+        sentinels: Vec<(String, u16)>,
+        master: String,
+    },
+    /// Some nodes, at least one: they name the others.
+    Cluster(Vec<(String, u16)>),
+}
+
+impl RedisServers {
+    /// Whether no other machine is named.
+    pub fn are_here(&self) -> bool {
+        let is_here = |host: &str| host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        match self {
+            Self::One(host, _) => is_here(host),
+            Self::Unix(_) => true,
+            Self::Sentinel { sentinels: hosts, .. } | Self::Cluster(hosts) => {
+                hosts.iter().all(|(host, _)| is_here(host))
+            }
+        }
+    }
+}
+
+/// For messages: nothing of it is secret.
+impl fmt::Display for RedisServers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = |(host, port): &(String, u16)| match host.contains(':') {
+            true => format!("[{host}]:{port}"),
+            false => format!("{host}:{port}"),
+        };
+        let places = |hosts: &[(String, u16)]| hosts.iter().map(place).collect::<Vec<_>>().join(",");
+        match self {
+            Self::One(host, port) => f.write_str(&place(&(host.clone(), *port))),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Sentinel { sentinels, master } => write!(f, "master {master} of sentinels {}", places(sentinels)),
+            Self::Cluster(hosts) => write!(f, "cluster {}", places(hosts)),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

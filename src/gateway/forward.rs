@@ -25,7 +25,8 @@ use crate::http::headers::strip_hop_by_hop;
 use crate::http::origin::Origin;
 use crate::http::reply::Reply;
 use crate::http::{forwarded, reply};
-use crate::upstream::{RequestBody, tunnel};
+use crate::upstream::RequestBody;
+use crate::upstream::tunnel::{self, End};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// How often a tunnel or a stream asks whether its session has ended.
@@ -82,7 +83,8 @@ pub async fn forward(
             return Err(reply::empty(StatusCode::BAD_GATEWAY));
         };
         let protocol = parts.headers.get(UPGRADE).cloned().or(upgrade);
-        open_tunnel(gateway, exchange, client, upstream);
+        let websocket = protocol.as_ref().is_some_and(|p| p.as_bytes().eq_ignore_ascii_case(b"websocket"));
+        open_tunnel(gateway, exchange, client, upstream, websocket);
         strip_hop_by_hop(&mut parts.headers);
         parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         if let Some(protocol) = protocol {
@@ -214,7 +216,7 @@ fn drop_own_cookies(gateway: &Gateway, headers: &mut HeaderMap) {
 }
 
 /// Carries bytes both ways until an end closes, the session ends, or the process does.
-fn open_tunnel(gateway: &Arc<Gateway>, exchange: &Exchange, client: OnUpgrade, upstream: OnUpgrade) {
+fn open_tunnel(gateway: &Arc<Gateway>, exchange: &Exchange, client: OnUpgrade, upstream: OnUpgrade, websocket: bool) {
     let (gateway, session) = (Arc::clone(gateway), exchange.session.clone());
     let conn = Arc::clone(&exchange.conn);
     exchange.conn.worker.tunnels.spawn(async move {
@@ -224,12 +226,15 @@ fn open_tunnel(gateway: &Arc<Gateway>, exchange: &Exchange, client: OnUpgrade, u
             loop {
                 tokio::time::sleep(LOOK_EVERY).await;
                 let over = session.as_ref().is_some_and(|s| gateway.sessions.has_ended(s, crate::clock::unix_now_ms()));
-                if over || gateway.is_draining() {
-                    break;
+                if over {
+                    break End::Session;
+                }
+                if gateway.is_draining() {
+                    break End::Shutdown;
                 }
             }
         };
-        tunnel::run(client, upstream, ended).await;
+        tunnel::run(client, upstream, websocket, ended).await;
     });
 }
 

@@ -9,15 +9,12 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
 use crate::crypto::jwk::KeySet;
-use crate::crypto::jws::{self, Refusal};
-use crate::error::{Error, Kind};
+use crate::crypto::jws;
+use crate::provider::checks::{Fault, bounded, date, not_before, parties, require, text};
 use crate::secret::Secret;
 
 /// Seconds: an ID token comes straight from the provider; one that is older was made for something else (C-12).
 const OLDEST: f64 = 3600.0;
-
-/// The last second of the year 9999; whatever is later is no date (C-11).
-const LATEST: f64 = 253_402_300_799.0;
 
 /// What this token must say. Times are seconds since 1970.
 pub(crate) struct Expect<'a> {
@@ -37,29 +34,13 @@ pub(crate) struct Expect<'a> {
     pub(crate) acr: &'a [String],
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Fault {
-    /// A claim, or the kind of token.
-    Claim(&'static str),
-    /// Form or signature; `Refusal::UnknownKey` is worth another look at the keys.
-    Signature(Refusal),
-}
-
-impl From<Fault> for Error {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Claim(what) => Self::new(Kind::IdToken, format!("the ID token is refused: {what}")),
-            Fault::Signature(refusal) => Self::new(Kind::IdToken, format!("the ID token is refused: {refusal}")),
-        }
-    }
-}
-
 pub(crate) fn validate(token: &str, keys: &KeySet, expect: &Expect<'_>) -> Result<Map<String, Value>, Fault> {
     // C-08: always, although the token came over TLS from the token endpoint.
     let verified = jws::verify(token, keys, expect.algs, expect.hmac).map_err(Fault::Signature)?;
     let claims = verified.claims;
     kind_of_token(&verified.header, &claims)?;
-    parties(&claims, expect)?;
+    parties(&claims, expect.issuer, expect.client_id)?;
+    require(bounded(&claims, "sub", 255).is_some(), "sub is no string of 1 to 255 characters")?;
     times(&claims, expect)?;
     bindings(&claims, verified.alg, expect)?;
     step_up(&claims, expect)?;
@@ -77,24 +58,6 @@ fn kind_of_token(header: &Map<String, Value>, claims: &Map<String, Value>) -> Re
     require(!claims.contains_key("events"), "events: this is a logout token")
 }
 
-fn parties(claims: &Map<String, Value>, expect: &Expect<'_>) -> Result<(), Fault> {
-    // C-05, JX-15: one string, byte for byte; an array that holds ours is another issuer.
-    require(text(claims, "iss") == Some(expect.issuer), "iss is not the configured issuer")?;
-    // C-06, C-07: there is no other audience that we trust, with azp or without.
-    let ours = |value: &Value| value.as_str() == Some(expect.client_id);
-    let aud = match claims.get("aud") {
-        Some(Value::Array(all)) => !all.is_empty() && all.iter().all(ours),
-        Some(one) => ours(one),
-        None => false,
-    };
-    require(aud, "aud is not this client alone")?;
-    require(claims.get("azp").is_none_or(ours), "azp is another client")?;
-    // C-15; the standard says ASCII, providers say otherwise, and the header encoding takes care of the rest.
-    let sub = text(claims, "sub").unwrap_or_default();
-    let fits = (1..=255).contains(&sub.chars().count()) && !sub.chars().any(char::is_control);
-    require(fits, "sub is no string of 1 to 255 characters")
-}
-
 fn times(claims: &Map<String, Value>, expect: &Expect<'_>) -> Result<(), Fault> {
     let (now, skew) = (expect.now as f64, expect.skew as f64);
     let exp = date(claims, "exp").ok_or(Fault::Claim("exp is missing or no date"))?;
@@ -102,12 +65,7 @@ fn times(claims: &Map<String, Value>, expect: &Expect<'_>) -> Result<(), Fault> 
     let iat = date(claims, "iat").ok_or(Fault::Claim("iat is missing or no date"))?;
     require(iat <= now + skew, "iat lies in the future: compare the clocks")?;
     require(iat >= now - OLDEST - skew, "iat: the token was issued too long ago")?;
-    if claims.contains_key("nbf") {
-        // J-08, J-09: of the wrong type is invalid, not absent.
-        let nbf = date(claims, "nbf").ok_or(Fault::Claim("nbf is no date"))?;
-        require(nbf <= now + skew, "nbf: the token is not valid yet")?;
-    }
-    Ok(())
+    not_before(claims, now + skew)
 }
 
 /// What ties the token to this sign-in and to the access token beside it.
@@ -138,19 +96,6 @@ fn step_up(claims: &Map<String, Value>, expect: &Expect<'_>) -> Result<(), Fault
     let acr = text(claims, "acr").unwrap_or_default();
     let met = expect.acr.is_empty() || expect.acr.iter().any(|want| want == acr);
     require(met, "acr is none of those that were asked for")
-}
-
-fn require(holds: bool, fault: &'static str) -> Result<(), Fault> {
-    if holds { Ok(()) } else { Err(Fault::Claim(fault)) }
-}
-
-fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
-    claims.get(name)?.as_str()
-}
-
-/// A NumericDate (RFC 7519 §2): a positive number, fractions allowed.
-fn date(claims: &Map<String, Value>, name: &str) -> Option<f64> {
-    claims.get(name)?.as_number()?.as_f64().filter(|at| *at > 0.0 && *at <= LATEST)
 }
 
 /// The left half of the hash that goes with the algorithm (Core §3.1.3.6); Ed25519 goes with SHA-512.

@@ -1,10 +1,11 @@
 //! One OpenID provider: discovery, keys, the authorization request, the token endpoint, the checks of an ID token,
-//! userinfo, refresh and sign-out.
+//! userinfo, refresh, sign-out and logout tokens.
 //!
 //! It knows no session, no cookie and no route. Requests are served on several runtimes; whatever goes over the network
 //! runs on one, `control`, in a task of its own, so that a browser that goes away cannot cut a code exchange in half.
 
 pub mod authorize;
+mod checks;
 pub mod claims;
 mod client_auth;
 mod discovery;
@@ -13,6 +14,7 @@ mod http;
 mod id_token;
 mod keys;
 mod logout;
+mod logout_token;
 mod redeem;
 mod refresh;
 mod token;
@@ -33,6 +35,7 @@ pub use self::discovery::Metadata;
 use self::flight::Flight;
 use self::http::Http;
 use self::keys::Keys;
+pub use self::logout_token::{LogoutToken, peek_issuer};
 pub use self::redeem::{Grant, Redeem, Tokens};
 pub use self::refresh::Refreshed;
 use crate::config::settings;

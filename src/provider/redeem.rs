@@ -6,10 +6,9 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::clock;
-use crate::crypto::jws::Refusal;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::provider::discovery::Metadata;
-use crate::provider::id_token::{self, Expect, Fault};
+use crate::provider::id_token::{self, Expect};
 use crate::provider::token::TokenEndpoint;
 use crate::provider::{Provider, http, userinfo};
 use crate::secret::Secret;
@@ -79,7 +78,6 @@ impl Provider {
         Ok(Grant { claims, tokens })
     }
 
-    /// Validates; a key that is not known is looked for once more at the provider (C-20).
     pub(super) async fn check_id_token(
         &self,
         metadata: &Metadata,
@@ -99,14 +97,8 @@ impl Provider {
             max_age: expectation.max_age,
             acr: expectation.acr,
         };
-        let keys = self.keys.loaded(&self.http, &metadata.jwks_uri, &self.control).await?;
-        match id_token::validate(token, &keys, &expect) {
-            Err(Fault::Signature(Refusal::UnknownKey)) => {
-                let keys = self.keys.refetch(&self.http, &metadata.jwks_uri, &self.control).await?;
-                Ok(id_token::validate(token, &keys, &expect)?)
-            }
-            outcome => Ok(outcome?),
-        }
+        let checked = self.with_keys(metadata, |keys| id_token::validate(token, keys, &expect)).await?;
+        checked.map_err(|fault| Error::new(Kind::IdToken, format!("the ID token is refused: {fault}")))
     }
 }
 

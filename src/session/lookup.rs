@@ -123,7 +123,7 @@ impl Sessions {
         let (tag, rest) = opened.plain.split_first()?;
         let held = match (self.mode, *tag) {
             (settings::Store::Cookie, TAG_DATA) => HeldIn::Cookie(self.build(Data::decode(rest)?, None)),
-            (settings::Store::Memory, TAG_TICKET) => {
+            (settings::Store::Memory | settings::Store::Redis, TAG_TICKET) => {
                 let (id, half) = rest.split_first_chunk()?;
                 HeldIn::Store(Ticket { id: *id, half: half.try_into().ok()? })
             }

@@ -1,7 +1,7 @@
 //! What outlives a reload of the configuration: the stores, what has ended, refreshes under way, who signs in how often.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -11,9 +11,10 @@ use super::ends::Ends;
 use super::limit::Limiter;
 use super::refresh::Refreshes;
 use crate::config::settings;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::store::cache::Bounded;
 use crate::store::memory::Memory;
+use crate::store::redis::Redis;
 use crate::store::{Event, Key, Listener, Store};
 
 /// What all sessions of the memory store may weigh.
@@ -33,6 +34,8 @@ pub struct State {
     memory: Memory,
     /// In cookie mode: who was seen.
     seen: Memory,
+    /// The latest, and the settings that it was started with.
+    redis: Mutex<Option<(settings::Redis, Redis)>>,
 }
 
 /// What this instance keeps of sessions outside of their store, and what it hears of them from other replicas.
@@ -108,6 +111,7 @@ impl State {
             logout_limiter: Limiter::default(),
             memory: Memory::new(MEMORY_BYTES),
             seen: Memory::new(SEEN_BYTES),
+            redis: Mutex::default(),
         }
     }
 
@@ -120,6 +124,23 @@ impl State {
         match settings.store {
             settings::Store::Cookie => Ok(Store::Memory(self.seen.clone())),
             settings::Store::Memory => Ok(Store::Memory(self.memory.clone())),
+            settings::Store::Redis => self.redis(settings).map(Store::Redis),
+        }
+    }
+
+    fn redis(&self, settings: &settings::Session) -> Result<Redis> {
+        let Some(wanted) = &settings.redis else {
+            return Err(Error::new(Kind::Internal, "store = \"redis\" without [session.redis]"));
+        };
+        let mut kept = self.redis.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some((known, redis)) if known == wanted => Ok(redis.clone()),
+            _ => {
+                let here: Arc<dyn Listener> = self.here.clone();
+                let redis = Redis::start(wanted, self.control.clone(), here)?;
+                *kept = Some((wanted.clone(), redis.clone()));
+                Ok(redis)
+            }
         }
     }
 
@@ -128,6 +149,7 @@ impl State {
         match store {
             settings::Store::Cookie => self.seen.count(),
             settings::Store::Memory => self.memory.count(),
+            settings::Store::Redis => self.here.front.count(),
         }
     }
 }

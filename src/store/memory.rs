@@ -171,8 +171,8 @@ impl Expiry<Key, Held> for OwnEnd {
 
 impl Index {
     fn shard(&self, tag: &Key) -> MutexGuard<'_, HashMap<Key, Vec<Key>>> {
-        let [first, ..] = tag;
-        let shard = &self.0[usize::from(*first) % SHARDS];
+        let ([first, ..], [last, shards @ ..]) = (tag, &self.0);
+        let shard = shards.get(usize::from(*first) % SHARDS).unwrap_or(last);
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -11,6 +11,7 @@
 
 pub mod cache;
 pub mod memory;
+pub mod redis;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use bytes::Bytes;
 
 use crate::error::Result;
 use memory::Memory;
+use redis::Redis;
 
 /// A hash: of a session's id, of whom it belongs to, of a refresh, of a token's id.
 pub type Key = [u8; 32];
@@ -83,12 +85,14 @@ pub const MAX_TAGGED: usize = 1_000;
 #[derive(Clone)]
 pub enum Store {
     Memory(Memory),
+    Redis(Redis),
 }
 
 impl Store {
     pub async fn load(&self, key: &Key) -> Result<Option<Record>> {
         match self {
             Self::Memory(memory) => Ok(memory.load(key)),
+            Self::Redis(redis) => redis.load(key).await,
         }
     }
 
@@ -96,6 +100,7 @@ impl Store {
     pub async fn load_all(&self, keys: &[Key]) -> Result<Vec<(Key, Record)>> {
         match self {
             Self::Memory(memory) => Ok(keys.iter().filter_map(|key| Some((*key, memory.load(key)?))).collect()),
+            Self::Redis(redis) => redis.load_all(keys).await,
         }
     }
 
@@ -106,6 +111,7 @@ impl Store {
                 memory.create(entry);
                 Ok(())
             }
+            Self::Redis(redis) => redis.create(entry).await,
         }
     }
 
@@ -113,6 +119,7 @@ impl Store {
     pub async fn replace(&self, entry: Entry, known: u64) -> Result<Replaced> {
         match self {
             Self::Memory(memory) => Ok(memory.replace(entry, known)),
+            Self::Redis(redis) => redis.replace(entry, known).await,
         }
     }
 
@@ -120,6 +127,7 @@ impl Store {
     pub async fn touch(&self, key: &Key, seen_ms: u64, expires_ms: u64, keep: Duration) -> Result<bool> {
         match self {
             Self::Memory(memory) => Ok(memory.touch(key, seen_ms, expires_ms, keep)),
+            Self::Redis(redis) => redis.touch(key, seen_ms, expires_ms, keep).await,
         }
     }
 
@@ -127,6 +135,7 @@ impl Store {
     pub async fn remove(&self, key: &Key) -> Result<bool> {
         match self {
             Self::Memory(memory) => Ok(memory.remove(key)),
+            Self::Redis(redis) => redis.remove(key).await,
         }
     }
 
@@ -134,6 +143,7 @@ impl Store {
     pub async fn tagged(&self, tag: &Key) -> Result<Vec<Key>> {
         match self {
             Self::Memory(memory) => Ok(memory.tagged(tag)),
+            Self::Redis(redis) => redis.tagged(tag).await,
         }
     }
 
@@ -141,6 +151,7 @@ impl Store {
     pub async fn first(&self, mark: &Key, ttl: Duration) -> Result<bool> {
         match self {
             Self::Memory(memory) => Ok(memory.first(mark, ttl)),
+            Self::Redis(redis) => redis.first(mark, ttl).await,
         }
     }
 
@@ -148,6 +159,7 @@ impl Store {
     pub async fn lease(&self, name: &Key) -> Result<Option<Lease>> {
         match self {
             Self::Memory(memory) => Ok(memory.lease(name).map(Lease::Memory)),
+            Self::Redis(redis) => Ok(redis.lease(name).await?.map(Lease::Redis)),
         }
     }
 
@@ -155,10 +167,8 @@ impl Store {
     pub async fn announce(&self, event: Event) -> Result<()> {
         match self {
             // There is nobody else.
-            Self::Memory(_) => {
-                let _ = event;
-                Ok(())
-            }
+            Self::Memory(_) => Ok(()),
+            Self::Redis(redis) => redis.announce(event).await,
         }
     }
 
@@ -166,6 +176,15 @@ impl Store {
     pub fn is_current(&self) -> bool {
         match self {
             Self::Memory(_) => true,
+            Self::Redis(redis) => redis.is_current(),
+        }
+    }
+
+    /// Whether the store is reached now.
+    pub fn is_up(&self) -> bool {
+        match self {
+            Self::Memory(_) => true,
+            Self::Redis(redis) => redis.is_up(),
         }
     }
 
@@ -173,6 +192,7 @@ impl Store {
     pub fn is_ready(&self) -> bool {
         match self {
             Self::Memory(_) => true,
+            Self::Redis(redis) => redis.is_ready(),
         }
     }
 }
@@ -180,12 +200,14 @@ impl Store {
 /// Held until it is released or dropped.
 pub enum Lease {
     Memory(memory::Lease),
+    Redis(redis::Lease),
 }
 
 impl Lease {
     pub async fn release(self) {
         match self {
             Self::Memory(lease) => drop(lease),
+            Self::Redis(lease) => lease.release().await,
         }
     }
 }

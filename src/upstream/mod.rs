@@ -10,6 +10,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 pub mod tunnel;
+mod websocket;
 
 use std::future::poll_fn;
 use std::io;

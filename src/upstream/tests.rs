@@ -341,7 +341,10 @@ async fn a_tunnel_and_its_end() {
     read_until(&mut client, "\r\n\r\n").await;
 
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
-    let tunnel = tokio::spawn(tunnel::run(upgraded.await.unwrap(), upstream, async { drop(ended.await) }));
+    let tunnel = tokio::spawn(tunnel::run(upgraded.await.unwrap(), upstream, false, async move {
+        drop(ended.await);
+        tunnel::End::Session
+    }));
     assert_eq!(read_until(&mut client, "hello").await, "hello");
     client.write_all(b"ping").await.unwrap();
     peer.until("ping").await;

@@ -1,60 +1,210 @@
-//! What a connection becomes after `101 Switching Protocols`: bytes both ways. Nothing here looks into them.
+//! What a connection becomes after `101 Switching Protocols`: bytes both ways. Nothing here looks into them, but for the
+//! ends of WebSocket frames: where a WebSocket is ended from here, both peers are told by a close frame of their own.
 
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::pin::pin;
+use std::time::Duration;
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::websocket::{Frames, Sender, close_frame};
 
 const BUFFER: usize = 16 * 1024;
 
-/// Copies until both sides are done, one breaks, or `ended` resolves (the session is over). One side that is done
-/// sending leaves the other free to finish. Returns the bytes the client sent and the bytes the upstream sent.
-pub async fn run(client: OnUpgrade, upstream: OnUpgrade, ended: impl Future<Output = ()>) -> (u64, u64) {
-    let (mut sent, mut received) = (0, 0);
-    let copy = async {
-        let Ok((client, upstream)) = tokio::try_join!(client, upstream) else { return };
-        let mut client = Counted { io: TokioIo::new(client), read: &mut sent };
-        let mut upstream = Counted { io: TokioIo::new(upstream), read: &mut received };
-        // A broken tunnel is the ordinary end of one: there is nobody left to tell.
-        drop(copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER).await);
-    };
-    tokio::select! {
+/// How long a frame that is under way may take to end, and the close frame behind it to be written.
+const FINISH: Duration = Duration::from_secs(1);
+/// How long the peers may take to answer it. With `FINISH` it stays under the two seconds after which a session's
+/// tunnels are gone, whatever the peers do.
+const LINGER: Duration = Duration::from_millis(900);
+
+/// Why a tunnel ends although neither peer wants it to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum End {
+    Session,
+    Shutdown,
+}
+
+impl End {
+    /// The close code (RFC 6455 §7.4.1) and what it means here.
+    fn close_frame(self, sender: Sender) -> Vec<u8> {
+        match self {
+            Self::Session => close_frame(sender, 1008, "session ended"),
+            Self::Shutdown => close_frame(sender, 1001, "shutting down"),
+        }
+    }
+}
+
+/// Copies until both sides are done, one breaks, or `ended` resolves. One side that is done sending leaves the other free
+/// to finish. Where it was a WebSocket that ended, its peers get close frames; both connections are closed within two
+/// seconds of `ended` in any case. Returns the bytes that reached the upstream and those that reached the client.
+pub async fn run(
+    client: OnUpgrade,
+    upstream: OnUpgrade,
+    websocket: bool,
+    ended: impl Future<Output = End>,
+) -> (u64, u64) {
+    let mut ended = pin!(ended);
+    let both = tokio::select! {
         biased;
-        () = ended => {}
-        () = copy => {}
-    }
-    (sent, received)
+        _ = &mut ended => return (0, 0),
+        both = async { tokio::try_join!(client, upstream) } => both,
+    };
+    let Ok((client, upstream)) = both else { return (0, 0) };
+    carry(TokioIo::new(client), TokioIo::new(upstream), websocket, ended).await
 }
 
-/// Counts as it reads, since a copy that is cut short does not tell how far it came.
-struct Counted<'a, T> {
-    io: T,
-    read: &'a mut u64,
+async fn carry<C, U>(client: C, upstream: U, websocket: bool, ended: impl Future<Output = End>) -> (u64, u64)
+where
+    C: AsyncRead + AsyncWrite,
+    U: AsyncRead + AsyncWrite,
+{
+    let (mut from_client, mut to_client) = tokio::io::split(client);
+    let (mut from_upstream, mut to_upstream) = tokio::io::split(upstream);
+    let frames = |sender| if websocket { Frames::new(sender) } else { Frames::unknown() };
+    let (mut up, mut down) = (Pipe::new(frames(Sender::Client)), Pipe::new(frames(Sender::Server)));
+    let end = tokio::select! {
+        biased;
+        end = ended => Some(end),
+        // A broken tunnel is the ordinary end of one: there is nobody left to tell.
+        _ = async { tokio::try_join!(up.copy(&mut from_client, &mut to_upstream), down.copy(&mut from_upstream, &mut to_client)) } => None,
+    };
+    if let Some(end) = end {
+        // SECURITY: OX-02. Of what the client sends from now on, nothing is passed on; of what the upstream sends, the
+        // rest of one frame, without which no close frame could be told from its payload. A frame that the client has
+        // not sent whole stays in pieces, and the upstream is told by the end of the connection alone.
+        let (client, upstream) = (end.close_frame(Sender::Server), end.close_frame(Sender::Client));
+        let mut nothing = tokio::io::empty();
+        let (client_told, upstream_told) = tokio::join!(
+            in_time(FINISH, down.close(&mut from_upstream, &mut to_client, &client)),
+            in_time(FINISH, up.close(&mut nothing, &mut to_upstream, &upstream)),
+        );
+        // Whoever was not told is not waited for either: no frame would reach it.
+        tokio::join!(
+            in_time(LINGER, up.hear_out(client_told, &mut from_client, &mut to_client)),
+            in_time(LINGER, down.hear_out(upstream_told, &mut from_upstream, &mut to_upstream)),
+        );
+    }
+    (up.carried, down.carried)
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Counted<'_, T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        *self.read += buf.filled().len().saturating_sub(before) as u64;
-        Poll::Ready(Ok(()))
+/// What breaks or takes too long is over: the connections are closed next.
+async fn in_time(limit: Duration, work: impl Future<Output = io::Result<bool>>) -> bool {
+    matches!(timeout(limit, work).await, Ok(Ok(true)))
+}
+
+/// One direction. What was read and what was written are kept here and not in the copying future, so that a copy that is
+/// cut short leaves both known.
+struct Pipe {
+    buffer: Box<[u8]>,
+    /// What of the buffer was read and is not written yet.
+    from: usize,
+    to: usize,
+    /// Of what was written.
+    frames: Frames,
+    carried: u64,
+    /// The sender ended its stream, and the receiver was told.
+    done: bool,
+}
+
+impl Pipe {
+    fn new(frames: Frames) -> Self {
+        Self { buffer: vec![0; BUFFER].into_boxed_slice(), from: 0, to: 0, frames, carried: 0, done: false }
+    }
+
+    async fn copy(
+        &mut self,
+        reader: &mut (impl AsyncRead + Unpin),
+        writer: &mut (impl AsyncWrite + Unpin),
+    ) -> io::Result<()> {
+        while self.fill(reader).await? {
+            while !self.held().is_empty() {
+                self.write(usize::MAX, writer).await?;
+            }
+            writer.flush().await?;
+        }
+        self.done = true;
+        writer.shutdown().await
+    }
+
+    /// Lets the frame that is under way end, then writes `frame`, a close frame. Whether the receiver knows now that it
+    /// is over.
+    async fn close(
+        &mut self,
+        reader: &mut (impl AsyncRead + Unpin),
+        writer: &mut (impl AsyncWrite + Unpin),
+        frame: &[u8],
+    ) -> io::Result<bool> {
+        while !self.frames.is_between() {
+            if self.done || self.frames.is_unknown() {
+                return Ok(false);
+            }
+            if self.frames.is_closed() {
+                return Ok(true);
+            }
+            if self.held().is_empty() && !self.fill(reader).await? {
+                return Ok(false);
+            }
+            self.write(self.frames.rest_of_frame(self.held()), writer).await?;
+        }
+        if self.done {
+            return Ok(false);
+        }
+        writer.write_all(frame).await?;
+        writer.flush().await?;
+        Ok(true)
+    }
+
+    /// Reads what the sender of this direction still says, and drops it, until it answers the close frame that it was
+    /// `told`, then ends the connection. Bytes that nobody reads would make the kernel reset it, and a reset may
+    /// overtake the close frame.
+    async fn hear_out(
+        &mut self,
+        told: bool,
+        reader: &mut (impl AsyncRead + Unpin),
+        writer: &mut (impl AsyncWrite + Unpin),
+    ) -> io::Result<bool> {
+        let mut heard = self.frames;
+        while told && !heard.is_closed() {
+            heard.pass(self.held());
+            self.from = self.to;
+            if heard.is_closed() || !self.fill(reader).await? {
+                break;
+            }
+        }
+        writer.shutdown().await?;
+        Ok(true)
+    }
+
+    /// What was read and is not written yet.
+    fn held(&self) -> &[u8] {
+        self.buffer.get(self.from..self.to).unwrap_or_default()
+    }
+
+    /// False at the end of the stream. Nothing may be held.
+    async fn fill(&mut self, reader: &mut (impl AsyncRead + Unpin)) -> io::Result<bool> {
+        self.to = reader.read(&mut self.buffer).await?;
+        self.from = 0;
+        Ok(self.to > 0)
+    }
+
+    /// Some of what is held, `most` at the most.
+    async fn write(&mut self, most: usize, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        let bytes = self.buffer.get(self.from..self.to).unwrap_or_default();
+        let bytes = bytes.get(..most).unwrap_or(bytes);
+        let written = writer.write(bytes).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.frames.pass(bytes.get(..written).unwrap_or_default());
+        self.from += written;
+        self.carried += written as u64;
+        Ok(())
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<'_, T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
+#[cfg(test)]
+mod tests;

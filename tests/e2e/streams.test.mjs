@@ -130,3 +130,25 @@ test('wx_02 a WebSocket from another origin is a 403, even with the session', as
   assert.equal((await handshake(w.origin, '/ws', { origin: 'http://evil.test', cookie })).status, 403);
   assert.equal((await handshake(w.origin, '/ws', { origin: 'null', cookie })).status, 403);
 });
+
+test('ox_02 a sign-out closes the page\'s WebSocket, and the page is told why', async () => {
+  const context = await freshContext(browser);
+  const mine = await context.newPage();
+  await visitAs(mine, 'alice', `${w.origin}/`);
+  await mine.evaluate(() => new Promise((resolve, reject) => {
+    const socket = new WebSocket(`ws://${location.host}/ws`);
+    window.ending = new Promise((closed) => {
+      socket.onclose = ({ code, reason, wasClean }) => closed({ code, reason, wasClean });
+    });
+    socket.onopen = () => socket.send('hello');
+    socket.onmessage = resolve;
+    socket.onerror = () => reject(new Error('the socket failed'));
+  }));
+  const out = await mine.request.get(`${w.origin}/oauth2/sign_out`, {
+    headers: { 'sec-fetch-site': 'same-origin', 'sec-fetch-mode': 'navigate', accept: 'text/html' },
+    maxRedirects: 0,
+  });
+  assert.ok(out.status() < 400, `${out.status()}`);
+  assert.deepEqual(await mine.evaluate(() => window.ending), { code: 1008, reason: 'session ended', wasClean: true });
+  await context.close();
+});

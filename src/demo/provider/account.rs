@@ -1,6 +1,8 @@
 //! The endpoints of a grant that exists: userinfo (OpenID Connect Core §5.3), revocation (RFC 7009), and sign-out
 //! (OpenID Connect RP-Initiated Logout 1.0).
 
+use std::sync::Arc;
+
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::Value;
@@ -8,7 +10,7 @@ use url::Url;
 
 use super::authorize::{forget_session, session_id, with_query};
 use super::request::loopback_url;
-use super::{Options, Redirects, Shared, claims, client, pages};
+use super::{Options, Redirects, Shared, claims, client, logout, pages};
 use crate::demo::web::{self, Page, Params};
 
 pub(super) fn userinfo(shared: &Shared, headers: &HeaderMap) -> Page {
@@ -42,7 +44,7 @@ pub(super) fn revoke(shared: &Shared, params: &Params, headers: &HeaderMap) -> P
 }
 
 /// Signs out without asking: the sessions of a demo are worth no question.
-pub(super) fn end_session(shared: &Shared, params: &Params, headers: &HeaderMap) -> Page {
+pub(super) fn end_session(shared: &Arc<Shared>, params: &Params, headers: &HeaderMap) -> Page {
     let refuse = |why| pages::message(StatusCode::BAD_REQUEST, "This sign-out is not valid", why);
     let hint = params.one("id_token_hint").map(|token| shared.keys().open(token));
     if hint == Some(None) {
@@ -54,7 +56,8 @@ pub(super) fn end_session(shared: &Shared, params: &Params, headers: &HeaderMap)
     }
     let claims = hint.flatten().unwrap_or_default();
     let sid = claims.get("sid").and_then(Value::as_str);
-    shared.store().end_session(session_id(headers).as_deref(), sid);
+    let ended = shared.store().end_session(session_id(headers).as_deref(), sid);
+    logout::notify(shared, &ended);
     let mut page = match back {
         Some(uri) => web::redirect(&with_query(uri, &[("state", params.one("state"))])),
         None => pages::message(StatusCode::OK, "Signed out", "You are no longer signed in at the demo provider."),

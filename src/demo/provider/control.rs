@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::Shared;
+use super::{Options, Shared, logout};
 use crate::error::Result;
 
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -23,14 +23,14 @@ pub enum Endpoint {
     Userinfo,
 }
 
-/// Changes the header and the claims of an ID token before it is signed.
+/// Changes the header and the claims of an ID token or a logout token before it is signed.
 pub type Tamper = Arc<dyn Fn(&mut Map<String, Value>, &mut Map<String, Value>) + Send + Sync>;
 
-/// What goes wrong. The ID-token faults act at the token endpoint, the member faults on a JSON answer or on the
-/// parameters of a redirect to the client; elsewhere they do nothing.
+/// What goes wrong. The token faults act at the token endpoint and in `Control::logout_token`, the member faults on a JSON
+/// answer or on the parameters of a redirect to the client; elsewhere they do nothing.
 #[derive(Clone)]
 pub enum Fault {
-    /// The last byte of the ID token's signature is another one.
+    /// The last byte of the token's signature is another one.
     BadSignature,
     /// The answer lacks this member.
     DropMember(&'static str),
@@ -49,13 +49,13 @@ pub enum Fault {
     /// The answer's member has this value.
     SetMember(&'static str, Value),
     Status(u16),
-    /// The ID token is changed, then signed properly; see `KeySet::sign` for what its `alg` does.
-    TamperIdToken(Tamper),
+    /// The token is changed, then signed properly; see `KeySet::sign` for what its `alg` does.
+    TamperToken(Tamper),
 }
 
 impl Fault {
     pub fn tamper(change: impl Fn(&mut Map<String, Value>, &mut Map<String, Value>) + Send + Sync + 'static) -> Self {
-        Self::TamperIdToken(Arc::new(change))
+        Self::TamperToken(Arc::new(change))
     }
 }
 
@@ -73,7 +73,7 @@ impl fmt::Debug for Fault {
             Self::Reset => f.write_str("Reset"),
             Self::SetMember(name, value) => write!(f, "SetMember({name}, {value})"),
             Self::Status(status) => write!(f, "Status({status})"),
-            Self::TamperIdToken(_) => f.write_str("TamperIdToken"),
+            Self::TamperToken(_) => f.write_str("TamperToken"),
         }
     }
 }
@@ -96,8 +96,8 @@ impl Control {
     /// No more faults and delays.
     pub fn clear(&self) {
         let mut dials = self.0.dials();
-        let auto_login = dials.auto_login.take();
-        *dials = Dials { auto_login, ..Dials::default() };
+        dials.faults.clear();
+        dials.token_delay = Duration::ZERO;
     }
 
     /// New signing keys; with `keep_old` the ones before stay published.
@@ -122,6 +122,22 @@ impl Control {
         self.0.dials().token_delay = delay;
     }
 
+    /// Sign-outs are told to this address of the client too; see `Options::backchannel_logout_uris`.
+    pub fn backchannel_logout_to(&self, uri: &str) {
+        self.0.dials().backchannel_logout_uris.push(uri.to_owned());
+    }
+
+    /// A logout token as a sign-out would send it, for whoever sends it himself. It ends nothing here, and need be for
+    /// nobody who is signed in.
+    pub fn logout_token(&self, sub: Option<&str>, sid: Option<&str>, fault: Option<&Fault>) -> Result<String> {
+        logout::logout_token(&self.0, sub, sid, fault)
+    }
+
+    /// The `sid` of each sign-in of this user that still has a grant, the oldest first.
+    pub fn sids(&self, user: &str) -> Vec<String> {
+        self.0.store().sids(user)
+    }
+
     fn push(&self, endpoint: Endpoint, fault: Fault, times: Option<u32>) {
         self.0.dials().faults.push(Set { endpoint, fault, times });
     }
@@ -135,6 +151,8 @@ pub struct Stats {
     pub code_grants: Outcomes,
     /// Token requests with `grant_type=refresh_token`.
     pub refresh_grants: Outcomes,
+    /// Logout tokens that were sent; refused are also those that nobody answered.
+    pub logout_tokens: Outcomes,
     /// Spent refresh tokens that were presented again.
     pub refresh_reuse: u64,
 }
@@ -159,14 +177,23 @@ impl Outcomes {
 }
 
 /// What `Control` turned.
-#[derive(Default)]
 pub(super) struct Dials {
+    pub(super) backchannel_logout_uris: Vec<String>,
     faults: Vec<Set>,
     pub(super) auto_login: Option<String>,
     pub(super) token_delay: Duration,
 }
 
 impl Dials {
+    pub(super) fn new(options: &Options) -> Self {
+        Self {
+            backchannel_logout_uris: options.backchannel_logout_uris.clone(),
+            faults: Vec::new(),
+            auto_login: None,
+            token_delay: Duration::ZERO,
+        }
+    }
+
     /// The fault of this call, if there is one.
     pub(super) fn next_fault(&mut self, endpoint: Endpoint) -> Option<Fault> {
         self.faults.retain(|set| set.times != Some(0));

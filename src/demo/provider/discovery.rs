@@ -45,6 +45,8 @@ pub(super) fn document(issuer: &str, options: &Options) -> Value {
             "email", "email_verified", "name", "preferred_username", "groups",
         ],
         "authorization_response_iss_parameter_supported": true,
+        "backchannel_logout_supported": true,
+        "backchannel_logout_session_supported": true,
         "claims_parameter_supported": false,
         "request_parameter_supported": false,
         "request_uri_parameter_supported": false,

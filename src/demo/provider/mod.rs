@@ -1,4 +1,5 @@
-//! A small OpenID provider (authorization-code flow with PKCE, refresh, PAR, sign-out) for `doorward demo` and for tests,
+//! A small OpenID provider (authorization-code flow with PKCE, refresh, PAR, sign-out, back-channel
+//! logout) for `doorward demo` and for tests,
 //! which make it fail through [`Control`].
 //!
 //! It knows one client and a handful of users, keeps everything in memory, and listens on loopback only. It is not for
@@ -11,6 +12,7 @@ mod client;
 mod control;
 mod discovery;
 mod keys;
+mod logout;
 mod pages;
 mod request;
 mod serve;
@@ -47,6 +49,8 @@ pub struct Options {
     pub rotate: bool,
     /// A cookie of the provider keeps people signed in.
     pub sso: bool,
+    /// Where the client wants to hear of sign-outs, `http` on this machine; `Control` can add more.
+    pub backchannel_logout_uris: Vec<String>,
 }
 
 impl Default for Options {
@@ -63,6 +67,7 @@ impl Default for Options {
             alg: SigningAlg::Rs256,
             rotate: true,
             sso: true,
+            backchannel_logout_uris: Vec::new(),
         }
     }
 }
@@ -123,10 +128,10 @@ impl DemoProvider {
         }
         let shared = Arc::new(Shared {
             issuer,
+            dials: Mutex::new(Dials::new(&options)),
             options,
             keys: Mutex::new(keys),
             store: Mutex::default(),
-            dials: Mutex::default(),
             stats: Mutex::default(),
         });
         let handler = {

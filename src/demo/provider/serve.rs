@@ -112,7 +112,7 @@ async fn instead(fault: Option<&Fault>) -> Result<Option<Response<Body>>, Cut> {
         Fault::Redirect(to) => web::redirect(to),
         Fault::Reset => return Err(Cut),
         Fault::Status(status) => web::empty(StatusCode::from_u16(*status).unwrap_or_default()),
-        Fault::BadSignature | Fault::DropMember(_) | Fault::SetMember(..) | Fault::TamperIdToken(_) => return Ok(None),
+        Fault::BadSignature | Fault::DropMember(_) | Fault::SetMember(..) | Fault::TamperToken(_) => return Ok(None),
     };
     Ok(Some(web::full(page)))
 }

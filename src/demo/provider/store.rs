@@ -60,13 +60,30 @@ impl Store {
         self.sessions.get(id)
     }
 
-    /// Ends the session with this cookie value or this `sid`, and what was granted in it.
-    pub(super) fn end_session(&mut self, id: Option<&str>, sid: Option<&str>) {
-        let of_cookie = id.and_then(|id| self.sessions.remove(id)).map(|session| session.sid);
-        for sid in [of_cookie.as_deref(), sid].into_iter().flatten() {
-            self.sessions.retain(|session| session.sid != sid);
-            self.grants.retain(|grant| grant.sign_in.sid != sid);
+    /// Ends the session with this cookie value or this `sid`, and what was granted in it. Returns what ended.
+    pub(super) fn end_session(&mut self, id: Option<&str>, sid: Option<&str>) -> Vec<SignIn> {
+        let mut ended: Vec<SignIn> = id.and_then(|id| self.sessions.remove(id)).into_iter().collect();
+        if let Some(sid) = sid.filter(|sid| ended.iter().all(|of_cookie| of_cookie.sid != *sid)) {
+            // Without single sign-on there is no session; after a revocation, no grant.
+            let granted = self.grants.values.values().map(|grant| &grant.sign_in);
+            ended.extend(self.sessions.values.values().chain(granted).find(|one| one.sid == sid).cloned());
         }
+        for over in &ended {
+            self.sessions.retain(|session| session.sid != over.sid);
+            self.grants.retain(|grant| grant.sign_in.sid != over.sid);
+        }
+        ended
+    }
+
+    pub(super) fn sids(&self, user: &str) -> Vec<String> {
+        let grants = self.grants.order.iter().filter_map(|id| self.grants.get(id));
+        let mut sids: Vec<String> = Vec::new();
+        for grant in grants.filter(|grant| grant.sign_in.user == user) {
+            if !sids.contains(&grant.sign_in.sid) {
+                sids.push(grant.sign_in.sid.clone());
+            }
+        }
+        sids
     }
 
     pub(super) fn revoke_user(&mut self, user: &str) {

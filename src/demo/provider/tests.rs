@@ -8,6 +8,8 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Value, json};
 use url::{Url, form_urlencoded};
 
+mod backchannel;
+
 use super::authorize::with_query;
 use super::*;
 use crate::demo::web::Page;

@@ -1,4 +1,4 @@
-//! The token endpoint (RFC 6749 §4.1.3, §6) and the ID tokens it issues (OpenID Connect Core §2).
+//! The token endpoint (RFC 6749 §4.1.3, §6), the ID tokens it issues (OpenID Connect Core §2), and how a token is signed.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
@@ -93,14 +93,23 @@ fn answer(shared: &Shared, issued: &Issued, nonce: Option<String>, fault: Option
 }
 
 fn id_token(shared: &Shared, issued: &Issued, nonce: Option<String>, fault: Option<&Fault>) -> Result<String> {
+    sign(shared, "JWT", id_token_claims(shared, issued, nonce), fault)
+}
+
+/// Signs a token of the kind `typ`, spoiled as `fault` says.
+pub(super) fn sign(
+    shared: &Shared,
+    typ: &str,
+    mut claims: Map<String, Value>,
+    fault: Option<&Fault>,
+) -> Result<String> {
     let alg = shared.options.alg;
     let keys = shared.keys();
     let mut header = Map::new();
     header.insert("alg".to_owned(), alg.as_str().into());
-    header.insert("typ".to_owned(), "JWT".into());
+    header.insert("typ".to_owned(), typ.into());
     header.insert("kid".to_owned(), keys.kid(alg)?.into());
-    let mut claims = id_token_claims(shared, issued, nonce);
-    if let Some(Fault::TamperIdToken(change)) = fault {
+    if let Some(Fault::TamperToken(change)) = fault {
         change(&mut header, &mut claims);
     }
     let secret = shared.options.client_secret.as_ref().map_or("", |secret| secret.expose());

@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::crypto::jws::Refusal;
 use crate::crypto::testing::{Signer, ec, hs256, rsa, set};
 
 const NOW: u64 = 1_800_000_000;
