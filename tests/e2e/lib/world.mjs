@@ -16,12 +16,12 @@ export const SESSION_COOKIE = /^doorward(\.\d+)?$/;
 export const LOGIN_COOKIE = /^doorward\.login\./;
 
 // `upstream`: a URL to forward to instead of starting the application. `provider`: false, or the options of
-// `startProvider`. `backchannel`: the provider tells Doorward of logouts. `more`: further lines of TOML, `provider`,
+// `startProvider`. `port`: Doorward's own, if it has to be known before. `backchannel`: the provider tells Doorward of logouts. `more`: further lines of TOML, `provider`,
 // `session` (which replaces the keys: see `sessions`) and `routes` (a function of the upstream's URL).
-export async function world({ client = CLIENT, provider: options = {}, backchannel, upstream, more = {} } = {}) {
+export async function world({ client = CLIENT, provider: options = {}, backchannel, port, upstream, more = {} } = {}) {
   const providerRuns = options !== false;
   const dir = await mkdtemp(path.join(os.tmpdir(), 'doorward-e2e-'));
-  const ports = { gateway: await freePort(), admin: await freePort(), provider: await freePort(), app: await freePort() };
+  const ports = { gateway: port ?? (await freePort()), admin: await freePort(), provider: await freePort(), app: await freePort() };
   const origin = `http://127.0.0.1:${ports.gateway}`;
   const admin = `http://127.0.0.1:${ports.admin}`;
   const appUrl = upstream ?? `http://127.0.0.1:${ports.app}`;
