@@ -36,10 +36,11 @@ async function absence(store) {
       session: sessions({ store, redis: redis.url, more: 'refresh_before = "1h"' }),
     },
   });
+  let load;
   try {
     const { tokens } = w.provider;
     const people = await crowd(w, PEOPLE);
-    const load = keepAsking(people, [w], { pause: 500 });
+    load = keepAsking(people, [w], { pause: 500 });
     await w.stopProvider();
     const gone = Date.now();
     await until('the absence to end', () => Date.now() - gone > ABSENCE * 1000, ABSENCE + 10);
@@ -53,6 +54,7 @@ async function absence(store) {
     assert.equal(tokens.calls.length - tokens.refreshes().length, PEOPLE, 'no sign-in but the first');
     console.log(`# ${store}: ${answers.length} requests by ${PEOPLE} people, none failed`);
   } finally {
+    await load?.stop();
     await w.stop();
   }
 }

@@ -72,7 +72,7 @@ const KINDS = {
     for (const name of ['a', 'b', 'c']) {
       servers.push(await server(dir, name, [
         'cluster-enabled yes',
-        `cluster-config-file ${name}.conf`,
+        'cluster-config-file nodes.conf',
         `cluster-port ${await freePort()}`,
         'cluster-node-timeout 1000',
       ]));
@@ -98,7 +98,7 @@ async function server(dir, name, lines = [], program = 'redis-server') {
   const port = await freePort();
   const home = path.join(dir, name);
   await mkdir(home);
-  const file = path.join(home, 'own.conf');
+  const file = path.join(dir, `${name}.conf`); // not beside the data, which tests look into
   const disk = program === 'redis-server' ? ['appendonly yes', 'appendfsync always', 'save ""', 'rdbcompression no'] : [];
   const config = [`port ${port}`, 'bind 127.0.0.1', 'protected-mode no', `dir ${home}`, ...disk, ...lines];
   await writeFile(file, `${config.join('\n')}\n`);
