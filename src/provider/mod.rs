@@ -263,6 +263,6 @@ fn broken_off(what: &str) -> Error {
 }
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -22,37 +22,37 @@ use crate::config::settings::{Claims, ClientAuth, Par};
 use crate::crypto::testing::ec;
 use crate::secret::Secret;
 
-pub(super) struct Op {
-    pub(super) issuer: String,
+pub(crate) struct Op {
+    pub(crate) issuer: String,
     answers: Mutex<HashMap<String, Answer>>,
     seen: Mutex<Vec<Seen>>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) headers: Vec<(&'static str, String)>,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: Vec<u8>,
     /// Never answers.
-    pub(super) hangs: bool,
+    pub(crate) hangs: bool,
 }
 
 impl Answer {
-    pub(super) fn json(status: u16, body: impl ToString) -> Self {
+    pub(crate) fn json(status: u16, body: impl ToString) -> Self {
         let headers = vec![("content-type", "application/json".to_owned())];
         Self { status, headers, body: body.to_string().into_bytes(), hangs: false }
     }
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
-    pub(super) path: String,
-    pub(super) headers: HeaderMap,
-    pub(super) form: HashMap<String, String>,
+pub(crate) struct Seen {
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) form: HashMap<String, String>,
 }
 
 impl Op {
-    pub(super) async fn new() -> Arc<Self> {
+    pub(crate) async fn new() -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let issuer = format!("http://{}", listener.local_addr().unwrap());
         let op = Arc::new(Self { issuer, answers: Mutex::default(), seen: Mutex::default() });
@@ -70,12 +70,12 @@ impl Op {
         op
     }
 
-    pub(super) fn put(&self, path: &str, answer: Answer) {
+    pub(crate) fn put(&self, path: &str, answer: Answer) {
         self.answers.lock().unwrap().insert(path.to_owned(), answer);
     }
 
     /// The usual document; `changes` replace members, null removes them.
-    pub(super) fn discovery(&self, changes: Value) {
+    pub(crate) fn discovery(&self, changes: Value) {
         let at = |path: &str| format!("{}/{path}", self.issuer);
         let mut document = json!({
             "issuer": self.issuer,
@@ -93,12 +93,12 @@ impl Op {
         self.put("/.well-known/openid-configuration", Answer::json(200, document));
     }
 
-    pub(super) fn keys(&self, keys: &[Value]) {
+    pub(crate) fn keys(&self, keys: &[Value]) {
         self.put("/jwks", Answer::json(200, json!({ "keys": keys })));
     }
 
     /// A token answer with a good ID token; `changes` replace claims.
-    pub(super) fn tokens(&self, changes: Value) {
+    pub(crate) fn tokens(&self, changes: Value) {
         let body = json!({
             "access_token": "at-secret", "token_type": "Bearer", "expires_in": 300, "refresh_token": "rt-secret",
             "id_token": self.id_token("e", changes),
@@ -106,7 +106,7 @@ impl Op {
         self.put("/token", Answer::json(200, body));
     }
 
-    pub(super) fn id_token(&self, kid: &str, changes: Value) -> String {
+    pub(crate) fn id_token(&self, kid: &str, changes: Value) -> String {
         let now = clock::unix_now();
         let mut claims = json!({
             "iss": self.issuer, "aud": "doorward", "sub": "alice", "nonce": "nonce", "iat": now, "exp": now + 300,
@@ -117,11 +117,11 @@ impl Op {
         ec().sign(&json!({"alg": "ES256", "kid": kid}), &claims)
     }
 
-    pub(super) fn seen(&self, path: &str) -> Vec<Seen> {
+    pub(crate) fn seen(&self, path: &str) -> Vec<Seen> {
         self.seen.lock().unwrap().iter().filter(|seen| seen.path == path).cloned().collect()
     }
 
-    pub(super) fn settings(&self) -> settings::Provider {
+    pub(crate) fn settings(&self) -> settings::Provider {
         settings::Provider {
             name: "main".into(),
             issuer: self.issuer.clone(),
@@ -141,7 +141,7 @@ impl Op {
         }
     }
 
-    pub(super) fn provider(&self, change: impl FnOnce(&mut settings::Provider)) -> Arc<Provider> {
+    pub(crate) fn provider(&self, change: impl FnOnce(&mut settings::Provider)) -> Arc<Provider> {
         let mut settings = self.settings();
         change(&mut settings);
         Provider::new(&settings, &[], Handle::current(), Arc::new(|_, _| {})).unwrap()
@@ -165,7 +165,7 @@ impl Op {
     }
 }
 
-pub(super) fn redeem() -> Redeem {
+pub(crate) fn redeem() -> Redeem {
     Redeem {
         code: Secret::new("code-secret"),
         verifier: Secret::new("verifier-verifier-verifier-verifier-verifier"),
