@@ -83,6 +83,8 @@ export async function startProvider({ port, origins, accessToken = 600, logoutUr
         },
       },
     },
+    // Without the library's guard against addresses of this machine: here everything is one.
+    fetch: (url, { dispatcher: _guard, ...request }) => fetch(url, request),
     interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
     issueRefreshToken: () => true,
     loadExistingGrant: impliedConsent,
@@ -142,7 +144,7 @@ export async function startProvider({ port, origins, accessToken = 600, logoutUr
   return running;
 }
 
-// The token endpoint's log, and a gate in front of it. `calls`: { grant, spent, made, sid, status }, in the order in which
+// The token endpoint's log, and a gate in front of it. `calls`: { grant, spent, made, access, of, sid, status }, in the order in which
 // they came; what is secret in them is for comparing only.
 function watchTokens(provider) {
   let gate;
@@ -169,7 +171,10 @@ function watchTokens(provider) {
     tokens.waiting -= 1;
     const { params } = ctx.oidc;
     Object.assign(call, { grant: params?.grant_type, spent: params?.refresh_token, made: ctx.body?.refresh_token, access: ctx.body?.access_token, status: ctx.status });
-    if (ctx.body?.id_token) call.sid = JSON.parse(Buffer.from(ctx.body.id_token.split('.')[1], 'base64url')).sid;
+    if (ctx.body?.id_token) {
+      const { sub, sid } = JSON.parse(Buffer.from(ctx.body.id_token.split('.')[1], 'base64url'));
+      Object.assign(call, { of: sub, sid });
+    }
     return undefined;
   });
   return tokens;
