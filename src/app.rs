@@ -2,13 +2,14 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::header::HeaderValue;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::settings::Settings;
 use crate::error::Error;
@@ -89,7 +90,7 @@ pub async fn launch(settings: Settings) -> Result<Running, Failure> {
         control: tokio::runtime::Handle::current(),
         metrics: Arc::new(Metrics::new(workers)),
         state: Arc::new(State::new(tokio::runtime::Handle::current())),
-        draining: Arc::new(AtomicBool::new(false)),
+        draining: CancellationToken::new(),
         workers,
         instance: HeaderValue::try_from(format!("1.1 doorward-{:08x}", fastrand::u32(..)))
             .unwrap_or(HeaderValue::from_static("1.1 doorward")),
@@ -133,7 +134,7 @@ pub fn build(settings: Settings, shared: &Shared, before: Option<&Gateway>) -> R
 impl Running {
     /// Stops taking connections, lets what is under way finish; false when `drain_timeout` came first.
     pub async fn drain(&mut self) -> bool {
-        self.shared.draining.store(true, Ordering::Relaxed);
+        self.shared.draining.cancel();
         self.drain.send_replace(true);
         // Every worker holds a sender; the channel ends when the last is gone.
         let all = async { while self.ended.recv().await.is_some() {} };

@@ -17,7 +17,7 @@ use std::time::Duration;
 use doorward::demo::provider::{Options, SigningAlg};
 use support::browser::NAVIGATE;
 use support::gateway::Extra;
-use support::{Browser, Gateway, Provider, Upstream, eventually};
+use support::{Browser, Gateway, Provider, Upstream, eventually, stores};
 
 /// What the contract gives a tunnel after its session's end; every read waits so long at the most.
 const PROMISED: Duration = Duration::from_secs(2);
@@ -25,12 +25,17 @@ const PROMISED: Duration = Duration::from_secs(2);
 struct World {
     provider: Provider,
     gateway: Gateway,
-    /// The upstream, which speaks WebSocket to whoever asks, and answers 200 to everybody else.
+    /// The upstream, which speaks WebSocket to whoever asks, begins an answer without an end at `/events`, and answers
+    /// 200 to everybody else.
     sockets: std::sync::mpsc::Receiver<TcpStream>,
 }
 
 impl World {
     fn new(options: Options) -> Self {
+        Self::with(options, "")
+    }
+
+    fn with(options: Options, session: &str) -> Self {
         let provider = Provider::with(options);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let routes = format!(
@@ -40,10 +45,16 @@ impl World {
         let (accepted, sockets) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
-                if head(&mut stream).to_lowercase().contains("upgrade: websocket") {
-                    let switch =
-                        b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: WebSocket\r\n\r\n";
-                    stream.write_all(switch).unwrap();
+                let head = head(&mut stream).to_lowercase();
+                let kept: Option<&[u8]> = if head.contains("upgrade: websocket") {
+                    Some(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: WebSocket\r\n\r\n")
+                } else if head.starts_with("get /events") {
+                    Some(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+                } else {
+                    None
+                };
+                if let Some(begin) = kept {
+                    stream.write_all(begin).unwrap();
                     stream.set_read_timeout(Some(PROMISED)).unwrap();
                     accepted.send(stream).unwrap();
                 } else {
@@ -51,7 +62,7 @@ impl World {
                 }
             }
         });
-        let extra = Extra { routes: Some(routes), ..Extra::default() };
+        let extra = Extra { routes: Some(routes), session: session.into(), ..Extra::default() };
         let gateway = Gateway::with(provider.issuer(), &Upstream::start(), extra);
         Self { provider, gateway, sockets }
     }
@@ -70,6 +81,27 @@ impl World {
         assert!(head(&mut client).starts_with("HTTP/1.1 101"));
         (client, self.sockets.recv().unwrap())
     }
+
+    /// An answer of this browser that goes on: the client's end and the upstream's.
+    fn stream(&self, browser: &Browser) -> (TcpStream, TcpStream) {
+        let mut client = TcpStream::connect(("127.0.0.1", self.gateway.port)).unwrap();
+        client.set_read_timeout(Some(PROMISED)).unwrap();
+        let (port, cookie) = (self.gateway.port, browser.cookie_header(&self.gateway.base));
+        write!(client, "GET /events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nCookie: {cookie}\r\n\r\n").unwrap();
+        assert!(head(&mut client).starts_with("HTTP/1.1 200"));
+        reads(&mut client, b"5\r\nhello\r\n");
+        (client, self.sockets.recv().unwrap())
+    }
+}
+
+/// Cut short: it ends, in the promised time, and not as a whole answer does.
+fn breaks_off(stream: &mut TcpStream) {
+    let mut rest = Vec::new();
+    let ended = match stream.read_to_end(&mut rest) {
+        Ok(_) => true,
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    };
+    assert!(ended && rest.is_empty(), "{rest:?}");
 }
 
 fn sign_out(browser: &mut Browser) {
@@ -132,6 +164,38 @@ fn ox_02_a_sign_out_closes_the_websockets_of_the_session_and_no_other() {
 
     stays.write_all(HELLO).unwrap();
     reads(&mut beside, HELLO);
+}
+
+#[test]
+fn ox_02_bl_04_whatever_ends_a_session_closes_its_websockets_and_streams() {
+    type End = fn(&World, &mut Browser);
+    let by_provider: End = |world, _| {
+        let token = world.provider.demo.control().logout_token(Some("alice"), None, None).unwrap();
+        assert_eq!(world.gateway.backchannel_logout(&token).status, 200);
+    };
+    let by_operator: End = |world, _| {
+        let list = world.gateway.admin("/sessions?user=alice").json();
+        for session in list.as_array().unwrap() {
+            let path = format!("/sessions/{}", session["id"].as_str().unwrap());
+            assert_eq!(world.gateway.admin_send("DELETE", &path, &[]).status, 204);
+        }
+    };
+    let everywhere: End = |world, browser| {
+        let origin = world.gateway.base.clone();
+        let answer = browser.send("POST", "/oauth2/sign_out", &[("Origin", &origin)], b"everywhere=1");
+        assert_eq!(answer.status, 303);
+    };
+    for store in stores() {
+        let world = World::with(options(), store);
+        for end in [by_provider, by_operator, everywhere] {
+            let (mut here, there) = (world.gateway.signed_in(), world.gateway.signed_in());
+            let ((mut socket, _upstream), (mut events, _source)) = (world.socket(&there), world.stream(&there));
+            socket.write_all(HELLO).unwrap();
+            end(&world, &mut here);
+            reads(&mut socket, CLOSE);
+            breaks_off(&mut events);
+        }
+    }
 }
 
 #[test]

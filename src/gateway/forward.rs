@@ -2,7 +2,6 @@
 //! Whatever Doorward adds is added after everything was removed, so that no client can remove or forge it (H-04).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SET_COOKIE, UPGRADE, VIA};
@@ -29,8 +28,6 @@ use crate::upstream::RequestBody;
 use crate::upstream::tunnel::{self, End};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// How often a tunnel or a stream asks whether its session has ended.
-pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 pub async fn forward(
     gateway: &Arc<Gateway>,
@@ -217,21 +214,21 @@ fn drop_own_cookies(gateway: &Gateway, headers: &mut HeaderMap) {
 
 /// Carries bytes both ways until an end closes, the session ends, or the process does.
 fn open_tunnel(gateway: &Arc<Gateway>, exchange: &Exchange, client: OnUpgrade, upstream: OnUpgrade, websocket: bool) {
-    let (gateway, session) = (Arc::clone(gateway), exchange.session.clone());
-    let conn = Arc::clone(&exchange.conn);
+    let (sessions, draining) = (Arc::clone(&gateway.sessions), gateway.draining.clone());
+    let (session, conn) = (exchange.session.clone(), Arc::clone(&exchange.conn));
     exchange.conn.worker.tunnels.spawn(async move {
         // WX-07. For `limits.connections` a tunnel is the connection that it was.
         let _open = conn;
+        let over = async {
+            match session {
+                Some(session) => sessions.ended(session).await,
+                None => std::future::pending().await,
+            }
+        };
         let ended = async {
-            loop {
-                tokio::time::sleep(LOOK_EVERY).await;
-                let over = session.as_ref().is_some_and(|s| gateway.sessions.has_ended(s, crate::clock::unix_now_ms()));
-                if over {
-                    break End::Session;
-                }
-                if gateway.is_draining() {
-                    break End::Shutdown;
-                }
+            tokio::select! {
+                () = over => End::Session,
+                () = draining.cancelled() => End::Shutdown,
             }
         };
         tunnel::run(client, upstream, websocket, ended).await;

@@ -32,13 +32,13 @@ pub mod site;
 pub mod trailers;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::{HeaderName, HeaderValue, SET_COOKIE, STRICT_TRANSPORT_SECURITY};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
 
 use crate::audit;
 use crate::clock;
@@ -86,7 +86,7 @@ pub struct Gateway {
     /// Counters of our own endpoints, and of what matches no route.
     own_counters: Arc<metrics::Route>,
     unrouted: Arc<metrics::Route>,
-    draining: Arc<AtomicBool>,
+    draining: CancellationToken,
 }
 
 /// What a gateway is made of besides its settings: what outlives a reload.
@@ -95,7 +95,8 @@ pub struct Shared {
     pub control: tokio::runtime::Handle,
     pub metrics: Arc<Metrics>,
     pub state: Arc<State>,
-    pub draining: Arc<AtomicBool>,
+    /// Cancelled when the process shall end.
+    pub draining: CancellationToken,
     pub workers: usize,
     /// This instance's name in `Via`.
     pub instance: HeaderValue,
@@ -139,7 +140,7 @@ impl Gateway {
             own: format!("{}/", settings.server.prefix),
             own_counters: metrics.route("doorward"),
             unrouted: metrics.route("none"),
-            draining: Arc::clone(&shared.draining),
+            draining: shared.draining.clone(),
             sessions: Arc::new(sessions),
             claims,
             metrics,
@@ -169,7 +170,7 @@ impl Gateway {
     }
 
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.draining.is_cancelled()
     }
 
     fn provider_named(&self, name: &str) -> Option<&Arc<Provider>> {

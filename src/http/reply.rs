@@ -1,4 +1,4 @@
-//! Answers that Doorward makes itself: never cacheable, never sniffed, never framed, and no referrer from them.
+//! Answers that Doorward makes itself: never cacheable, never sniffed, never framed but for one, and no referrer from them.
 
 use bytes::Bytes;
 use http::header::{
@@ -22,6 +22,9 @@ const CSP: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; frame-ancestors 'none'",
 );
 
+/// The same for the one page that a provider frames (FL-01).
+const CSP_FRAMEABLE: HeaderValue = HeaderValue::from_static("default-src 'none'; base-uri 'none'");
+
 /// An empty answer.
 pub fn empty(status: StatusCode) -> Reply {
     with_body(status, None, Bytes::new())
@@ -39,6 +42,14 @@ pub fn html(status: StatusCode, body: String) -> Reply {
     let mut reply = with_body(status, Some(HTML), body.into());
     reply.headers_mut().insert(CONTENT_SECURITY_POLICY, CSP);
     reply.headers_mut().insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    reply
+}
+
+/// A page with nothing on it, the only one of ours that may be framed.
+pub fn frameable(status: StatusCode) -> Reply {
+    let page = Bytes::from_static(b"<!doctype html>\n<html lang=\"en\"><title>Sign-out</title></html>\n");
+    let mut reply = with_body(status, Some(HTML), page);
+    reply.headers_mut().insert(CONTENT_SECURITY_POLICY, CSP_FRAMEABLE);
     reply
 }
 

@@ -3,6 +3,7 @@
 
 pub mod accept;
 pub mod admin;
+mod admin_sessions;
 pub mod connection;
 pub mod seldom;
 

@@ -110,7 +110,9 @@ impl Sessions {
     pub async fn end_all(&self, whose: Whose<'_>, proven: bool) -> Result<usize> {
         let at_ms = clock::unix_now_ms();
         let cards = self.list(whose).await?;
-        for card in &cards {
+        // The last used one last: whoever ends his own with the others needs it to try again, where the store goes away
+        // in between.
+        for card in cards.iter().rev() {
             self.store.remove(&card.key).await?;
             self.ended_here(card.key, card.created_ms, card.expires_ms);
         }
@@ -180,7 +182,15 @@ impl Sessions {
     /// # Errors
     /// `StoreUnavailable`: then nobody is first (DX-07).
     pub async fn first(&self, what: &str, text: &str, ttl: Duration) -> Result<bool> {
-        self.store.first(&sha256([what, "\0", text].concat().as_bytes()), ttl).await
+        self.store.first(&mark(what, text), ttl).await
+    }
+
+    /// Whether somebody was first with this `text` already; asking makes nobody the first.
+    ///
+    /// # Errors
+    /// `StoreUnavailable`.
+    pub async fn came_before(&self, what: &str, text: &str) -> Result<bool> {
+        self.store.is_marked(&mark(what, text)).await
     }
 
     fn ended_here(&self, key: Key, began_ms: u64, expires_ms: u64) {
@@ -206,4 +216,8 @@ impl Sessions {
             }
         });
     }
+}
+
+fn mark(what: &str, text: &str) -> Key {
+    sha256([what, "\0", text].concat().as_bytes())
 }

@@ -49,9 +49,14 @@ pub struct Card {
 }
 
 impl Card {
-    /// What the admin listener calls it.
+    /// What lists call it: nothing that opens it.
     pub fn id(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.key)
+    }
+
+    /// The key of a card's id.
+    pub fn key_of(id: &str) -> Option<Key> {
+        URL_SAFE_NO_PAD.decode(id).ok()?.try_into().ok()
     }
 
     pub fn address(&self) -> Option<IpAddr> {

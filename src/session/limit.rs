@@ -29,6 +29,14 @@ impl Limiter {
         self.admit_at(address, per_minute, now)
     }
 
+    /// Takes back what the last `admit` counted: what turned out to be in order counts against nobody.
+    pub fn forgive(&self, address: IpAddr, per_minute: u32) {
+        let Some(interval) = 60_000_000_000_u64.checked_div(u64::from(per_minute)) else { return };
+        if let Some(due) = self.due.find(&network(address)) {
+            let _ = due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |due| Some(due.saturating_sub(interval)));
+        }
+    }
+
     fn admit_at(&self, address: IpAddr, per_minute: u32, now: u64) -> bool {
         const MINUTE: Duration = Duration::from_secs(60);
         let window = u64::try_from(MINUTE.as_nanos()).unwrap_or(u64::MAX);
@@ -81,5 +89,16 @@ mod tests {
         let limiter = Limiter::default();
         let hosts = (0..100u128).map(|n| IpAddr::V6((0x2001_0db8_u128 << 96 | n).into()));
         assert_eq!(hosts.filter(|h| limiter.admit_at(*h, 10, 1)).count(), 10);
+    }
+
+    #[test]
+    fn bl_06_what_was_in_order_is_not_counted() {
+        let limiter = Limiter::default();
+        let op = IpAddr::from([192, 0, 2, 9]);
+        for _ in 0..1_000 {
+            assert!(limiter.admit(op, 5));
+            limiter.forgive(op, 5);
+        }
+        assert_eq!((0..50).filter(|_| limiter.admit(op, 5)).count(), 5);
     }
 }

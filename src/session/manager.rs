@@ -141,6 +141,17 @@ impl Sessions {
         self.domain.as_deref().unwrap_or(host)
     }
 
+    /// When `session` ends if it is not used again, Unix milliseconds; `None` = only its lifetime ends it.
+    pub fn idle_end_ms(&self, session: &Session) -> Option<u64> {
+        let end_ms = session.seen_ms().saturating_add(self.idle_ms);
+        (self.idle_ms > 0 && end_ms < session.data.expires_ms).then_some(end_ms)
+    }
+
+    /// Whether lists hold every session, or in cookie mode what this instance has seen.
+    pub fn lists_all(&self) -> bool {
+        !self.in_cookie()
+    }
+
     pub(super) fn in_cookie(&self) -> bool {
         self.mode == settings::Store::Cookie
     }

@@ -136,6 +136,10 @@ impl Memory {
         self.marks.put_new(*mark, (), 1, ttl)
     }
 
+    pub fn is_marked(&self, mark: &Key) -> bool {
+        self.marks.find(mark).is_some()
+    }
+
     pub fn lease(&self, name: &Key) -> Option<Lease> {
         let free = self.leases.put_new(*name, (), 1, LEASE);
         free.then(|| Lease { leases: self.leases.clone(), name: *name })

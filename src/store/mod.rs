@@ -12,6 +12,10 @@
 pub mod cache;
 pub mod memory;
 pub mod redis;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -152,6 +156,14 @@ impl Store {
         match self {
             Self::Memory(memory) => Ok(memory.first(mark, ttl)),
             Self::Redis(redis) => redis.first(mark, ttl).await,
+        }
+    }
+
+    /// Whether `first` was called with it within its `ttl`.
+    pub async fn is_marked(&self, mark: &Key) -> Result<bool> {
+        match self {
+            Self::Memory(memory) => Ok(memory.is_marked(mark)),
+            Self::Redis(redis) => redis.is_marked(mark).await,
         }
     }
 

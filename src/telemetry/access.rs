@@ -177,7 +177,7 @@ fn time(out: &mut Vec<u8>, unix_ms: u64) {
 }
 
 /// `2026-11-24T09:00:00`, from days since the epoch by the civil-from-days method of Howard Hinnant.
-fn rfc3339(unix: u64) -> String {
+pub fn rfc3339(unix: u64) -> String {
     let (days, rest) = (unix / 86_400, unix % 86_400);
     let z = days + 719_468;
     let era = z / 146_097;

@@ -60,6 +60,7 @@ pub struct Metrics {
     cache_hits: Family<Labels<1>, Counter>,
     cache_misses: Family<Labels<1>, Counter>,
     pub sessions_active: Gauge,
+    pub store_up: Gauge,
 }
 
 impl Metrics {
@@ -67,7 +68,7 @@ impl Metrics {
         let routes = Arc::new(Routes::default());
         let mut registry = Registry::with_prefix("doorward");
         let provider_seconds = Family::new_with_constructor(histogram as fn() -> Histogram);
-        let (connections, sessions_active) = (Gauge::default(), Gauge::default());
+        let (connections, sessions_active, store_up) = (Gauge::default(), Gauge::default(), Gauge::default());
         let (logins, refreshes, reloads) = (Family::default(), Family::default(), Family::default());
         let (cache_hits, cache_misses) = (Family::default(), Family::default());
         registry.register("connections", "Open client connections", connections.clone());
@@ -75,6 +76,11 @@ impl Metrics {
             "sessions_active",
             "Sessions that this instance has seen and not seen end",
             sessions_active.clone(),
+        );
+        registry.register(
+            "store_up",
+            "1 while the session store answers and this instance hears of every end of a session",
+            store_up.clone(),
         );
         registry.register("logins", "Sign-ins completed, by provider and outcome", logins.clone());
         registry.register("refreshes", "Token refreshes, by outcome", refreshes.clone());
@@ -99,6 +105,7 @@ impl Metrics {
             cache_hits,
             cache_misses,
             sessions_active,
+            store_up,
         }
     }
 
@@ -302,6 +309,7 @@ mod tests {
             "doorward_cache_misses_total{cache=\"session\"} 1",
             "doorward_connections 0",
             "doorward_sessions_active 0",
+            "doorward_store_up 0",
         ] {
             assert!(text.lines().any(|l| l.starts_with(line)), "{line} is missing:\n{text}");
         }

@@ -11,6 +11,8 @@ pub struct Browser {
     pub base: String,
     /// origin → name → value
     pub jars: BTreeMap<String, BTreeMap<String, String>>,
+    /// Its User-Agent, where it has one.
+    pub agent: String,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -55,7 +57,7 @@ impl Answer {
 
 impl Browser {
     pub fn new(base: &str) -> Self {
-        Self { base: base.to_owned(), jars: BTreeMap::new() }
+        Self { base: base.to_owned(), jars: BTreeMap::new(), agent: String::new() }
     }
 
     /// The cookies of the gateway whose names begin so.
@@ -124,6 +126,9 @@ impl Browser {
         let cookies = self.cookie_header(&origin);
         if !has("cookie") && !cookies.is_empty() {
             request += &format!("Cookie: {cookies}\r\n");
+        }
+        if !has("user-agent") && !self.agent.is_empty() {
+            request += &format!("User-Agent: {}\r\n", self.agent);
         }
         for (name, value) in headers {
             request += &format!("{name}: {value}\r\n");

@@ -62,7 +62,18 @@ impl Gateway {
     }
 
     pub fn admin(&self, path: &str) -> super::Answer {
-        Browser::new(&format!("http://127.0.0.1:{}", self.admin)).send("GET", path, &[], b"")
+        self.admin_send("GET", path, &[])
+    }
+
+    pub fn admin_send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> super::Answer {
+        Browser::new(&format!("http://127.0.0.1:{}", self.admin)).send(method, path, headers, b"")
+    }
+
+    /// A provider's logout token, as a provider posts it.
+    pub fn backchannel_logout(&self, token: &str) -> super::Answer {
+        let kind = ("Content-Type", "application/x-www-form-urlencoded");
+        let body = format!("logout_token={token}");
+        self.browser().send("POST", "/oauth2/backchannel-logout", &[kind], body.as_bytes())
     }
 
     pub fn wait(&mut self, path: &str) {

@@ -15,6 +15,11 @@ pub use upstream::Upstream;
 
 use doorward::demo::provider::{DemoProvider, Options, SigningAlg};
 
+/// What `[session]` says for each store that sessions can be in: what ends a session must end it in all of them.
+pub fn stores() -> Vec<&'static str> {
+    vec!["store = \"cookie\"", "store = \"memory\""]
+}
+
 /// A provider in this process, on a runtime of its own.
 pub struct Provider {
     pub demo: DemoProvider,

@@ -1,7 +1,9 @@
 //! Doorward's own endpoints: everything under the prefix, and the few at the root that oauth2-proxy has there too. Their
 //! name space belongs to them alone: nothing in it is ever forwarded (PX-28).
 
+pub mod backchannel;
 pub mod callback;
+pub mod frontchannel;
 pub mod person;
 pub mod sign_in;
 pub mod sign_out;
@@ -108,7 +110,17 @@ pub async fn answer(
         ("signed_out", true, _) => Ok(sign_out::signed_out(&call)),
         ("userinfo", true, _) => person::userinfo(&mut call).await,
         ("session", true, _) => person::session(&mut call).await,
-        ("start" | "sign_in" | "callback" | "sign_out" | "signed_out" | "userinfo" | "session", ..) => {
+        ("session", _, true) => match form(body, gateway.settings.server.limits.header_timeout).await {
+            Ok(form) => person::end_another(&mut call, &form).await,
+            Err(error) => Err(error),
+        },
+        ("backchannel-logout", _, true) => Ok(backchannel::backchannel(&call, body).await),
+        // Not by HEAD, which asks for no effect.
+        ("frontchannel-logout", true, _) if parts.method == Method::GET => frontchannel::frontchannel(&call).await,
+        ("backchannel-logout", ..) => Ok(call.asker().method_not_allowed("POST")),
+        ("frontchannel-logout", ..) => Ok(call.asker().method_not_allowed("GET")),
+        ("sign_out" | "session", ..) => Ok(call.asker().method_not_allowed("GET, HEAD, POST")),
+        ("start" | "sign_in" | "callback" | "signed_out" | "userinfo", ..) => {
             Ok(call.asker().method_not_allowed("GET, HEAD"))
         }
         _ => Ok(call.asker().not_found()),

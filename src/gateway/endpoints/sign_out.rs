@@ -16,6 +16,7 @@ use crate::http::cookie::Found;
 use crate::http::origin::Origin;
 use crate::http::reply::{self, Reply};
 use crate::session::Session;
+use crate::session::ending::Whose;
 use crate::session::lookup::Lookup;
 use crate::telemetry::Safe;
 
@@ -25,29 +26,36 @@ pub async fn by_link(call: &mut Call<'_>) -> Result<Reply> {
     let found = Found::scan(&call.parts.headers, call.gateway.sessions.name());
     match call.gateway.sessions.find(&found, call.host(), call.exchange.now_ms).await? {
         Lookup::Live(live) if may_be_cross_site(&call.parts.headers) => Ok(confirm(call, &live.session, rd)),
-        _ => end(call, rd, StatusCode::FOUND).await,
+        _ => end(call, rd, StatusCode::FOUND, false).await,
     }
 }
 
-/// `POST sign_out`, from a page of ours or of the application behind us.
+/// `POST sign_out`, from a page of ours or of the application behind us; with `everywhere=1` it ends every session that
+/// this person has here.
 pub async fn by_form(call: &mut Call<'_>, form: &[u8]) -> Result<Reply> {
     let rd = wanted(call, form).or_else(|| wanted(call, call.query().as_bytes()));
     let found = Found::scan(&call.parts.headers, call.gateway.sessions.name());
     let Lookup::Live(live) = call.gateway.sessions.find(&found, call.host(), call.exchange.now_ms).await? else {
-        return end(call, rd, StatusCode::SEE_OTHER).await;
+        return end(call, rd, StatusCode::SEE_OTHER, false).await;
     };
+    if is_meant(call, &live.session, form) {
+        let everywhere = first(form, "everywhere").is_some_and(|v| v == "1");
+        return end(call, rd, StatusCode::SEE_OTHER, everywhere).await;
+    }
+    Ok(confirm(call, &live.session, rd))
+}
+
+/// SECURITY: RL-03. Whether the form comes from a page of ours or of this origin, which no other site can bring about.
+pub fn is_meant(call: &Call<'_>, session: &Session, form: &[u8]) -> bool {
     // Our own pages send no referrer, so browsers post them with `Origin: null`: the token speaks for them.
     let token = first(form, "token");
-    let ours = token.is_some_and(|t| call.gateway.sessions.is_form_token(&t, &live.session, call.host()));
+    let ours = token.is_some_and(|t| call.gateway.sessions.is_form_token(&t, session, call.host()));
     let origin = call.parts.headers.get(ORIGIN).and_then(|v| v.to_str().ok()).filter(|o| *o != "null");
     let same_origin = match origin {
         Some(origin) => Origin::parse(origin).is_ok_and(|o| o == call.admitted.site.origin),
         None => !may_be_cross_site(&call.parts.headers),
     };
-    if ours || same_origin {
-        return end(call, rd, StatusCode::SEE_OTHER).await;
-    }
-    Ok(confirm(call, &live.session, rd))
+    ours || same_origin
 }
 
 /// `GET signed_out`: where the provider sends people. With a state of ours, on to where the sign-out wanted to go (RL-02).
@@ -61,29 +69,33 @@ pub fn signed_out(call: &Call<'_>) -> Reply {
     page(call)
 }
 
-/// Ends the session here, begins to end it at the provider, and says where the browser goes.
-async fn end(call: &mut Call<'_>, rd: Option<String>, status: StatusCode) -> Result<Reply> {
+/// Ends the session here, or all of this person's, begins to end it at the provider, and says where the browser goes.
+async fn end(call: &mut Call<'_>, rd: Option<String>, status: StatusCode, everywhere: bool) -> Result<Reply> {
     let gateway = call.gateway;
     let sessions = &gateway.sessions;
     let found = Found::scan(&call.parts.headers, sessions.name());
     let live = sessions.find(&found, call.host(), call.exchange.now_ms).await?;
     let cleared = sessions.clear(&found);
-    let session = match live {
-        // Before the cookie goes: where the store is away, it is still needed to try again.
-        Lookup::Live(live) => {
-            sessions.revoke(&live.session).await?;
-            call.exchange.cookies.extend(cleared);
-            live.session
-        }
-        Lookup::Absent | Lookup::Refused => {
-            call.exchange.cookies.extend(cleared);
-            return Ok(reply::redirect(status, &rd.unwrap_or_else(|| call.endpoint("signed_out"))));
-        }
+    let Lookup::Live(live) = live else {
+        call.exchange.cookies.extend(cleared);
+        return Ok(reply::redirect(status, &rd.unwrap_or_else(|| call.endpoint("signed_out"))));
     };
+    let session = live.session;
+    // Before the cookie goes, and this session the last: where the store is away, it is still needed to try again.
+    let ended = match everywhere {
+        true => {
+            let (issuer, sub) = (&session.data.issuer, &session.data.identity.sub);
+            Some(sessions.end_all(Whose::Subject { issuer, sub }, true).await?)
+        }
+        false => None,
+    };
+    sessions.revoke(&session).await?;
+    call.exchange.cookies.extend(cleared);
     audit!(
         event = "sign_out",
         user = %Safe(session.user()),
         provider = %session.data.provider,
+        everywhere = ended,
         age_seconds = clock::unix_now_ms().saturating_sub(session.data.created_ms) / 1000,
         client = %call.exchange.client,
         request_id = call.exchange.id(),
@@ -113,8 +125,13 @@ fn wanted(call: &Call<'_>, encoded: &[u8]) -> Option<String> {
 /// The button that signs out, and that no other site can press.
 pub fn button(gateway: &Gateway, session: &Session, host: &str, label: &'static str, rd: Option<String>) -> Action {
     let mut fields: Vec<(&'static str, String)> = rd.map(|rd| ("rd", rd)).into_iter().collect();
-    fields.extend(gateway.sessions.form_token(session, host).map(|token| ("token", token)));
+    fields.extend(proof(gateway, session, host));
     Action::post(label, format!("{}/sign_out", gateway.settings.server.prefix), fields)
+}
+
+/// The field that a form of ours proves itself by.
+pub fn proof(gateway: &Gateway, session: &Session, host: &str) -> Option<(&'static str, String)> {
+    gateway.sessions.form_token(session, host).map(|token| ("token", token))
 }
 
 fn confirm(call: &Call<'_>, session: &Session, rd: Option<String>) -> Reply {

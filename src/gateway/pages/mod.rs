@@ -13,6 +13,7 @@ pub struct Page<'a> {
     /// Name and value, as a list of definitions.
     pub facts: Vec<(&'a str, String)>,
     pub actions: Vec<Action>,
+    pub list: Option<List>,
     pub request_id: &'a str,
     /// Where the browser goes on to by itself.
     pub onward: Option<String>,
@@ -25,6 +26,23 @@ pub struct Action {
     pub href: String,
     pub post: bool,
     pub fields: Vec<(&'static str, String)>,
+}
+
+/// Things of one kind, below everything else.
+#[derive(Clone, Debug, Default)]
+pub struct List {
+    pub title: &'static str,
+    pub note: Option<&'static str>,
+    pub items: Vec<Item>,
+    /// How many more there are than are shown.
+    pub more: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Item {
+    pub name: String,
+    pub lines: Vec<String>,
+    pub action: Action,
 }
 
 impl Action {
@@ -63,6 +81,14 @@ mod tests {
             lines: vec![evil.into()],
             facts: vec![("Name", evil.into())],
             actions: vec![Action::link("Go", evil), Action::post("Send", evil, vec![("rd", evil.into())])],
+            list: Some(List {
+                items: vec![Item {
+                    name: evil.into(),
+                    lines: vec![evil.into()],
+                    action: Action::post("End", evil, vec![("end", evil.into())]),
+                }],
+                ..List::default()
+            }),
             request_id: evil,
             onward: Some(evil.into()),
         };

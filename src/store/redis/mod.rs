@@ -17,6 +17,10 @@ mod fault;
 mod keep;
 mod lease;
 mod scripts;
+#[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -169,6 +173,10 @@ impl Redis {
         let command = scripts::claim(&self.shared.names.mark(mark), "", ttl);
         let value = self.run(|connection| connection.ask(command)).await?;
         scripts::is_claimed(&value)
+    }
+
+    pub async fn is_marked(&self, mark: &Key) -> Result<bool> {
+        self.yes_or_no(scripts::is_there(&self.shared.names.mark(mark))).await
     }
 
     pub async fn lease(&self, name: &Key) -> Result<Option<Lease>> {

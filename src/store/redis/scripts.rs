@@ -176,6 +176,12 @@ pub(super) fn claim(key: &str, value: &str, ttl: Duration) -> Cmd {
     command
 }
 
+pub(super) fn is_there(key: &str) -> Cmd {
+    let mut command = cmd("EXISTS");
+    command.arg(key);
+    command
+}
+
 /// How long a record stays from now; the server knows no zero.
 pub(super) fn ttl_ms(expires_ms: u64, keep: Duration) -> u64 {
     millis(keep.min(Duration::from_millis(expires_ms.saturating_sub(clock::unix_now_ms()))))
