@@ -145,9 +145,11 @@ async function ok(url) {
 
 export const SESSION_KEY = Buffer.from('end-to-end tests: 32 bytes long!').toString('base64url');
 
-// The lines of [session] for a store; `redis`: the URL of one. `more`: further lines of the section.
+// The lines of [session] for a store; `redis`: the URL of one; `keys`: themselves, or { file }. `more`: further lines of
+// the section.
 export function sessions({ store, redis, keys = [SESSION_KEY], more = '' }) {
-  const lines = [`keys = ${JSON.stringify(keys)}`, `store = "${store}"`, more];
+  const written = keys.map((key) => (key.file ? `{ file = ${JSON.stringify(key.file)} }` : JSON.stringify(key)));
+  const lines = [`keys = [${written.join(', ')}]`, `store = "${store}"`, more];
   if (store === 'redis') lines.push('[session.redis]', `url = "${redis}"`);
   return lines.join('\n');
 }
