@@ -37,7 +37,9 @@ async fn run(port: u16) -> Result<(), String> {
     let provider_socket = listen(1)?;
     let sample_socket = listen(2)?;
     let sample_port = sample_socket.local_addr().map_err(|e| e.to_string())?.port();
-    let provider = DemoProvider::start(provider_socket, Options::default())
+    // A sign-out at the provider ends the session here too, as with a real one.
+    let backchannel_logout_uris = vec![format!("http://{gateway}/oauth2/backchannel-logout")];
+    let provider = DemoProvider::start(provider_socket, Options { backchannel_logout_uris, ..Options::default() })
         .map_err(|e| format!("the demo provider cannot start: {e}"))?;
     let _sample = sample::start(sample_socket).map_err(|e| format!("the sample application cannot start: {e}"))?;
 

@@ -55,7 +55,7 @@ pub enum Lookup {
 
 pub struct Live {
     pub session: Arc<Session>,
-    /// The cookie was sealed by an older key.
+    /// The cookie was sealed by an older key, or is from before there was a store.
     pub stale: bool,
     /// Its time of use has grown old: `Sessions::touch`.
     pub untouched: bool,
@@ -96,9 +96,15 @@ impl Sessions {
         let key = cache_key(host, sealed);
         let known = self.cache.get(&key);
         let mut cached = known.is_some();
-        let Some(opened) = known.or_else(|| self.unseal(sealed, host)) else { return Ok(None) };
+        let Some(mut opened) = known.or_else(|| self.unseal(sealed, host)) else { return Ok(None) };
         let session = match &opened.held {
-            HeldIn::Cookie(session) => Arc::clone(session),
+            HeldIn::Cookie(session) if self.in_cookie() => Arc::clone(session),
+            HeldIn::Cookie(session) => {
+                let ticket = Self::moved_ticket(session, sealed);
+                let Some(moved) = self.move_in(session, &ticket, now_ms).await? else { return Ok(None) };
+                opened = Cached { held: HeldIn::Store(ticket), stale: true };
+                moved
+            }
             HeldIn::Store(ticket) => {
                 let Some((session, held)) = self.fetch(ticket, now_ms).await? else { return Ok(None) };
                 cached &= held;
@@ -122,7 +128,8 @@ impl Sessions {
         let opened = self.ring.open(Purpose::Session, Place { name: &self.name, host }, sealed)?;
         let (tag, rest) = opened.plain.split_first()?;
         let held = match (self.mode, *tag) {
-            (settings::Store::Cookie, TAG_DATA) => HeldIn::Cookie(self.build(Data::decode(rest)?, None)),
+            // Beside a store: one from before there was one.
+            (_, TAG_DATA) => HeldIn::Cookie(self.build(Data::decode(rest)?, None)),
             (settings::Store::Memory | settings::Store::Redis, TAG_TICKET) => {
                 let (id, half) = rest.split_first_chunk()?;
                 HeldIn::Store(Ticket { id: *id, half: half.try_into().ok()? })
@@ -133,7 +140,7 @@ impl Sessions {
     }
 
     /// A stored session, and whether it was at hand.
-    async fn fetch(&self, ticket: &Ticket, now_ms: u64) -> Result<Option<(Arc<Session>, bool)>> {
+    pub(super) async fn fetch(&self, ticket: &Ticket, now_ms: u64) -> Result<Option<(Arc<Session>, bool)>> {
         let key = sha256(&ticket.id);
         let front = &self.state.here.front;
         // SECURITY: BL-04. While nothing is heard from the other replicas, nothing that is held here counts.

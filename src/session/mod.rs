@@ -11,6 +11,7 @@ pub mod login;
 pub mod lookup;
 pub mod loops;
 pub mod manager;
+mod moving;
 pub mod refresh;
 mod renewal;
 pub mod state;

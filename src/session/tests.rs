@@ -254,6 +254,37 @@ async fn s_13_an_older_key_opens_and_everything_moves_to_the_new_one() {
 }
 
 #[tokio::test]
+async fn s_04_a_session_moves_from_the_cookie_into_a_store_once() {
+    each_store(async |world| {
+        let before = world.replica(&[OLD]).await;
+        let in_cookie = settings::Session { store: Store::Cookie, ..world.settings.clone() };
+        let earlier = Arc::new(Sessions::new(&in_cookie, &[], true, Arc::clone(&before.state)).unwrap());
+        let (session, old) = sign_in(&world, &earlier, "alice", "sid-1", 300).await;
+
+        let now = world.reloaded(&before.state, &[OLD]).await;
+        let many = (0..20).map(|_| {
+            let (now, old) = (Arc::clone(&now), old.clone());
+            tokio::spawn(async move { find(&now, &old).await.map(|live| live.session.data.id) })
+        });
+        for found in many.collect::<Vec<_>>() {
+            assert_eq!(found.await.unwrap(), Some(session.data.id));
+        }
+        let live = find(&now, &old).await.unwrap();
+        assert_eq!(live.stale, world.settings.store != Store::Cookie);
+        let mut new = old.clone();
+        let cookies = now.issue(&live.session, HOST, &old.found()).unwrap();
+        new.keep(&cookies);
+        assert!(find(&now, &new).await.is_some());
+        assert_eq!(now.list(Whose::User("alice")).await.unwrap().len(), 1);
+        now.revoke(&live.session).await.unwrap();
+        let restarted = if world.is_shared() { world.replica(&[OLD]).await } else { now };
+        assert!(find(&restarted, &new).await.is_none());
+        assert!(find(&restarted, &old).await.is_none(), "a copy of the old cookie brings nothing back");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn bl_04_somebody_s_sessions_are_listed_and_ended_together() {
     each_store(async |world| {
         let sessions = world.replica(&[OLD]).await;
