@@ -35,27 +35,45 @@ for (const store of ['cookie', 'memory', 'redis']) {
     const w = await world({ upstream: upstream.url, more: more([old]) });
     let load;
     try {
+      // With a memory store there is one instance.
+      const instances = store === 'memory' ? [w] : [w, await w.startReplica()];
+      // One instance after the other, as a rollout does, with requests at all of them between.
+      const rollOut = async (keys) => {
+        for (const instance of instances) {
+          await instance.reload(more(keys));
+          await load.round();
+        }
+      };
       const people = await crowd(w, PEOPLE);
       const idle = await signIn(w, 'alice');
       const before = new Map(people.map((visitor) => [visitor, visitor.cookie]));
-      load = keepAsking(people, [w], { pause: 20 });
+      const same = (cookies) => people.every((visitor) => visitor.cookie === cookies.get(visitor));
+      load = keepAsking(people, instances, { pause: 20 });
       await load.round();
-      assert.ok(people.every((visitor) => visitor.cookie === before.get(visitor)), 'a cookie stays as it is');
+      assert.ok(same(before), 'a cookie stays as it is');
 
-      await w.reload(more([fresh, old]));
+      // Step 2: every instance can open what the new key sealed before any seals with it.
+      await rollOut([old, fresh]);
+      assert.ok(same(before), 'the old key still seals');
+      // Step 3: the new key seals.
+      await rollOut([fresh, old]);
       await until('everybody to have a cookie of the new key', async () => {
         await load.round();
         return people.every((visitor) => visitor.cookie !== before.get(visitor));
       });
       const resealed = new Map(people.map((visitor) => [visitor, visitor.cookie]));
-      await load.round();
-      assert.ok(people.every((visitor) => visitor.cookie === resealed.get(visitor)), 'once is enough');
-      assert.equal((await ask(w, before.get(people[0]))).status, 200, 'a copy of the old cookie is good while the old key is there');
+      for (const _ of instances) await load.round();
+      assert.ok(same(resealed), 'once is enough');
+      const [first] = people;
+      assert.equal((await ask(w, before.get(first))).status, 200, 'a copy of the old cookie is good while the old key is there');
 
-      await w.reload(more([fresh]));
+      // Step 4: the old key goes.
+      await rollOut([fresh]);
       for (let round = 0; round < 3; round += 1) await load.round();
-      assert.equal((await ask(w, before.get(people[0]))).status, 401, 'and no longer');
-      assert.equal((await idle.ask(w)).status, 401, 'who did not come by meanwhile signs in again');
+      for (const instance of instances) {
+        assert.equal((await ask(instance, before.get(first))).status, 401, 'and no longer');
+        assert.equal((await ask(instance, idle.cookie)).status, 401, 'who did not come by meanwhile signs in again');
+      }
       const answers = await load.stop();
       assert.deepEqual(Object.keys(tally(answers)), ['200']);
       assert.equal(w.provider.tokens.calls.length, PEOPLE + 1, 'nobody else signed in again');
@@ -63,8 +81,8 @@ for (const store of ['cookie', 'memory', 'redis']) {
       const listed = await (await fetch(`${w.admin}/sessions?user=user3`)).json();
       assert.equal(listed.length, 1, 'they are found under the new key');
       assert.equal((await fetch(`${w.admin}/sessions?user=user3`, { method: 'DELETE' })).status, 200);
-      assert.equal((await people[3].ask(w)).status, 401, 'and can be ended');
-      console.log(`# ${store}: ${answers.length} requests by ${PEOPLE} people, none noticed`);
+      assert.equal((await ask(w, people[3].cookie)).status, 401, 'and can be ended');
+      console.log(`# ${store}: ${answers.length} requests by ${PEOPLE} people at ${instances.length} instances, none noticed`);
     } finally {
       await load?.stop();
       await w.stop();

@@ -5,9 +5,20 @@ import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promis
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { freePort, start, until } from './process.mjs';
 
 const MASTER = 'doorward';
+const ROOT = path.join(path.dirname(fileURLToPath(import.meta.url)), '../../..');
+
+// Doorward's own user, with the rights that docs/operating.md grants it, `more` for some kinds of servers, and no others.
+const PASSWORD = 'a/password@with:odd%characters';
+const LOGIN = `doorward:${encodeURIComponent(PASSWORD)}@`;
+async function user(more = '') {
+  const text = await readFile(path.join(ROOT, 'docs/operating.md'), 'utf8');
+  const [, rights] = /^ACL SETUSER doorward on >PASSWORD ([^`]*)```$/m.exec(text);
+  return `user doorward on >${PASSWORD} ${rights.trim().replace(/\s+/g, ' ')} ${more}`;
+}
 
 // `kind`: one | sentinel | cluster. `kill` takes the server away that matters (the master, one node of three) and
 // `restart` brings it back; after a failover `restart` brings the old master back as a replica.
@@ -38,14 +49,14 @@ export async function startRedis(kind = 'one') {
 
 const KINDS = {
   async one(redis, dir, servers) {
-    servers.push(await server(dir, 'one'));
-    redis.url = `redis://127.0.0.1:${servers[0].port}/0`;
+    servers.push(await server(dir, 'one', [await user()]));
+    redis.url = `redis://${LOGIN}127.0.0.1:${servers[0].port}/0`;
   },
 
   async sentinel(redis, dir, servers) {
-    const master = await server(dir, 'master');
+    const master = await server(dir, 'master', [await user('+role')]);
     servers.push(master);
-    servers.push(await server(dir, 'replica', [`replicaof 127.0.0.1 ${master.port}`]));
+    servers.push(await server(dir, 'replica', [await user('+role'), `replicaof 127.0.0.1 ${master.port}`]));
     const sentinels = [];
     for (const name of ['first', 'second', 'third']) {
       sentinels.push(await server(dir, name, [
@@ -53,10 +64,10 @@ const KINDS = {
         `sentinel down-after-milliseconds ${MASTER} 1000`,
         `sentinel failover-timeout ${MASTER} 6000`,
         `sentinel parallel-syncs ${MASTER} 1`,
-      ], 'redis-sentinel'));
+      ], ['--sentinel']));
     }
     servers.push(...sentinels);
-    redis.url = `redis-sentinel://${sentinels.map(({ port }) => `127.0.0.1:${port}`).join(',')}/${MASTER}/0`;
+    redis.url = `redis-sentinel://${LOGIN}${sentinels.map(({ port }) => `127.0.0.1:${port}`).join(',')}/${MASTER}/0`;
     for (const { port } of sentinels) {
       await until('the sentinels to know each other and the replica', async () => {
         const [known] = await ask(port, ['SENTINEL', 'MASTERS']);
@@ -71,6 +82,7 @@ const KINDS = {
   async cluster(redis, dir, servers) {
     for (const name of ['a', 'b', 'c']) {
       servers.push(await server(dir, name, [
+        await user('+cluster'),
         'cluster-enabled yes',
         'cluster-config-file nodes.conf',
         `cluster-port ${await freePort()}`,
@@ -89,17 +101,17 @@ const KINDS = {
         return /cluster_state:ok/.test(info) && /cluster_known_nodes:3/.test(info);
       });
     }
-    redis.url = `redis-cluster://${servers.map(({ port }) => `127.0.0.1:${port}`).join(',')}`;
+    redis.url = `redis-cluster://${LOGIN}${servers.map(({ port }) => `127.0.0.1:${port}`).join(',')}`;
   },
 };
 
 // One process of its own, begun; `start` begins it again, with what is on its disk.
-async function server(dir, name, lines = [], program = 'redis-server') {
+async function server(dir, name, lines = [], flags = []) {
   const port = await freePort();
   const home = path.join(dir, name);
   await mkdir(home);
   const file = path.join(dir, `${name}.conf`); // not beside the data, which tests look into
-  const disk = program === 'redis-server' ? ['appendonly yes', 'appendfsync always', 'save ""', 'rdbcompression no'] : [];
+  const disk = flags.length === 0 ? ['appendonly yes', 'appendfsync always', 'save ""', 'rdbcompression no'] : [];
   const config = [`port ${port}`, 'bind 127.0.0.1', 'protected-mode no', `dir ${home}`, ...disk, ...lines];
   await writeFile(file, `${config.join('\n')}\n`);
   let child;
@@ -108,7 +120,7 @@ async function server(dir, name, lines = [], program = 'redis-server') {
     home,
     bus: Number(/cluster-port (\d+)/.exec(config.join('\n'))?.[1] ?? 0),
     async start() {
-      child = start(program, [file]);
+      child = start('redis-server', [file, ...flags]);
       await until(`${name} of redis to answer`, async () => {
         if (!child.running()) throw new Error(child.output.stdout);
         return (await ask(port, ['PING'])) === 'PONG';

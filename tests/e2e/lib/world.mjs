@@ -76,8 +76,10 @@ export async function world({ client = CLIENT, provider: options = {}, backchann
     // so what is sent to its `port` names the `host` of the first.
     async startReplica() {
       const own = { ...ports, gateway: await freePort(), admin: await freePort() };
+      const ownFile = path.join(dir, `replica-${own.gateway}.toml`);
       const replica = { admin: `http://127.0.0.1:${own.admin}`, host: w.host, port: own.gateway };
-      replica.gateway = await startDoorward(path.join(dir, `replica-${own.gateway}.toml`), own, running);
+      replica.reload = (more) => reload(replica, ownFile, own, more);
+      replica.gateway = await startDoorward(ownFile, own, running);
       await until('the replica to be ready', () => ok(`${replica.admin}/readyz`));
       return replica;
     },
@@ -85,10 +87,7 @@ export async function world({ client = CLIENT, provider: options = {}, backchann
     // Other lines in the configuration, taken up without a restart.
     async reload(more) {
       running = more;
-      const before = await w.metric('doorward_reloads_total{outcome="ok"}');
-      await writeFile(file, config({ origin, ports, issuer, client, appUrl, more }));
-      w.gateway.signal('SIGHUP');
-      await until('the reload', async () => (await w.metric('doorward_reloads_total{outcome="ok"}')) > before);
+      await reload(w, file, ports, more);
     },
 
     // One line of /metrics; 0 when it is not there (yet).
@@ -103,6 +102,14 @@ export async function world({ client = CLIENT, provider: options = {}, backchann
       await rm(dir, { recursive: true, force: true });
     },
   };
+
+  async function reload(instance, file, ports, more) {
+    const reloads = () => w.metric('doorward_reloads_total{outcome="ok"}', instance.admin);
+    const before = await reloads();
+    await writeFile(file, config({ origin, ports, issuer, client, appUrl, more }));
+    instance.gateway.signal('SIGHUP');
+    await until('the reload', async () => (await reloads()) > before);
+  }
 
   async function startDoorward(file, ports, more) {
     await writeFile(file, config({ origin, ports, issuer, client, appUrl, more }));
