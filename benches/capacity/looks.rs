@@ -23,6 +23,8 @@ use super::people::{HOST, Site};
 
 /// Sessions that are looked for: few enough to be held in front of every store.
 const SESSIONS: usize = 10_000;
+/// Looks for what is in hand: they are quick, and the clock is coarse.
+const ROUNDS: u32 = 10;
 const MEMO_LOOKS: usize = 10_000_000;
 
 pub(crate) async fn measure(site: &Site) {
@@ -34,8 +36,12 @@ pub(crate) async fn measure(site: &Site) {
     }
     let sessions = site.reloaded();
     let (cold, _, waited) = each(&sessions, &browsers).await;
-    let (held, all, _) = each(&sessions, &browsers).await;
-    assert!(all, "what was found once is in hand");
+    let mut held = 0.0;
+    for _ in 0..ROUNDS {
+        let (one, all, _) = each(&sessions, &browsers).await;
+        assert!(all, "what was found once is in hand");
+        held += one / f64::from(ROUNDS);
+    }
     let memo = memo(&sessions, &browsers[0]).await;
     println!("  found in the connection's memo         {memo:>8.2} µs of CPU");
     println!("  found in hand                          {held:>8.2} µs of CPU, {:.0} times", held / memo);
@@ -62,7 +68,9 @@ async fn each(sessions: &Arc<Sessions>, browsers: &[HeaderMap]) -> (f64, bool, f
 
 async fn memo(sessions: &Arc<Sessions>, headers: &HeaderMap) -> f64 {
     let found = Found::scan(headers, sessions.name());
-    let Lookup::Live(live) = sessions.find(&found, HOST, clock::unix_now_ms()).await.unwrap() else { panic!("not found") };
+    let Lookup::Live(live) = sessions.find(&found, HOST, clock::unix_now_ms()).await.unwrap() else {
+        panic!("not found")
+    };
     let metrics = Arc::new(Metrics::new(1));
     let sink = Sink::new(true, Writer::start().unwrap());
     let worker = Arc::new(Worker { index: 0, sink, tunnels: TaskTracker::new() });
@@ -79,10 +87,19 @@ async fn memo(sessions: &Arc<Sessions>, headers: &HeaderMap) -> f64 {
     let cookie = headers.get(COOKIE).unwrap();
     let epoch = sessions.state.epoch();
     let session = live.session;
-    conn.keep(Known { cookie: cookie.clone(), session, rest: None, site: Arc::clone(&asked), epoch, until_ms: u64::MAX });
+    conn.keep(Known {
+        cookie: cookie.clone(),
+        session,
+        rest: None,
+        site: Arc::clone(&asked),
+        epoch,
+        until_ms: u64::MAX,
+    });
     let before = cpu_micros();
     for _ in 0..MEMO_LOOKS {
-        assert!(std::hint::black_box(conn.known(cookie, &asked, sessions.state.epoch(), clock::unix_now_ms())).is_some());
+        assert!(
+            std::hint::black_box(conn.known(cookie, &asked, sessions.state.epoch(), clock::unix_now_ms())).is_some()
+        );
     }
     (cpu_micros() - before) as f64 / MEMO_LOOKS as f64
 }

@@ -28,7 +28,9 @@ fn main() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         return runtime.block_on(measure(store));
     }
-    println!("sessions with two JWTs of 900 bytes, a refresh token of 43 and five groups; {MORE} after {FIRST} others\n");
+    println!(
+        "sessions with two JWTs of 900 bytes, a refresh token of 43 and five groups; {MORE} after {FIRST} others\n"
+    );
     for store in ["cookie", "memory", "redis"] {
         // Each in a process of its own: what one leaves behind is not the other's.
         let status = Command::new(std::env::current_exe().unwrap()).args(["--store", store]).status().unwrap();
@@ -59,6 +61,7 @@ async fn measure(store: &str) {
         let there = each(server.used_memory().saturating_sub(kept));
         println!("  memory of redis, each session          {there:>8.0} bytes");
         println!("    of which the record                  {:>8.0} bytes", server.usage("doorward:s:*"));
+        println!("      its value and card alone           {:>8.0} bytes", server.sealed());
         println!("    and each of its three indexes        {:>8.0} bytes", server.usage("doorward:t:*"));
         println!("  sessions a GiB of redis                {:>8.0}", GIB / there);
     }

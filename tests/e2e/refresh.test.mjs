@@ -121,7 +121,10 @@ for (const store of ['cookie', 'memory', 'redis']) {
       test('rf_01 the old cookie is good for the grace, then it is nobody: the spent token is never sent again', async () => {
         const visitor = await signIn(w, 'user30');
         const old = visitor.cookie;
+        // The successor is not due itself for as long as this takes.
+        w.provider.accessToken = 600;
         await burstAtExpiry(visitor, 2);
+        w.provider.accessToken = SECONDS;
         const { tokens } = w.provider;
         const calls = tokens.calls.length;
         const again = await ask(w, old);
@@ -133,6 +136,19 @@ for (const store of ['cookie', 'memory', 'redis']) {
         assert.equal(new Set(spent).size, spent.length, 'no token was ever sent twice');
       });
     }
+
+    test(`rf_11 who goes on sending the old cookie gets a token that is good (${store})`, async () => {
+      const visitor = await signIn(w, 'user50');
+      const { tokens, madeGroup } = w.provider;
+      const calls = tokens.refreshes().length;
+      for (const round of [1, 2]) {
+        await expired(visitor);
+        assert.equal((await ask(w, visitor.cookie)).status, 200);
+        visitor.since = Date.now();
+        assert.equal(tokens.refreshes().length - calls, round, `refresh ${round}`);
+        assert.equal(field(upstream.requests.at(-1), 'x-forwarded-groups'), madeGroup(1 + round));
+      }
+    });
 
     if (store === 'redis') {
       test('rf_01 rf_02 fifty requests over two replicas are one refresh in sum', async () => {
