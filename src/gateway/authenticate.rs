@@ -14,9 +14,12 @@ use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::http::cookie::{Found, without_own};
 use crate::session::Session;
-use crate::session::lookup::{Live, Lookup};
+use crate::session::lookup::Lookup;
 use crate::session::manager::Sessions;
 use crate::session::refresh::Outcome;
+
+/// Refreshes that one request follows from an old cookie: more than fit into any sensible grace.
+const MOST_SUCCESSORS: usize = 16;
 
 /// Puts the session, if there is one, into the exchange. Returns the request's cookies without ours. Nobody is looked for
 /// on a public route; our cookies are taken out all the same. `None` = one of our own endpoints.
@@ -78,8 +81,13 @@ async fn look_up(gateway: &Gateway, exchange: &mut Exchange, site: &Site, found:
     gateway.metrics.cache("session", live.cached);
     let mut session = Arc::clone(&live.session);
     let mut reissue = live.stale;
-    if Sessions::wants_refresh(&session, exchange.now_ms) {
-        match refreshed(gateway, exchange, &live).await? {
+    let was_due = Sessions::wants_refresh(&session, exchange.now_ms);
+    // A browser that goes on sending the cookie of before gets the successor, and that may be due by now itself.
+    for _ in 0..MOST_SUCCESSORS {
+        if !Sessions::wants_refresh(&session, exchange.now_ms) {
+            break;
+        }
+        match refreshed(gateway, exchange, &session).await? {
             Some(Some(fresh)) => {
                 session = fresh;
                 reissue = true;
@@ -88,9 +96,11 @@ async fn look_up(gateway: &Gateway, exchange: &mut Exchange, site: &Site, found:
                 exchange.cookies.extend(sessions.clear(found));
                 return Ok(false);
             }
-            None => {}
+            None => break,
         }
-    } else if live.untouched
+    }
+    if !was_due
+        && live.untouched
         && let Some(touched) = sessions.touch(&session)
     {
         session = touched;
@@ -107,16 +117,20 @@ async fn look_up(gateway: &Gateway, exchange: &mut Exchange, site: &Site, found:
 }
 
 /// `Some(Some(session))` = renewed, `Some(None)` = ended, `None` = as it was.
-async fn refreshed(gateway: &Gateway, exchange: &Exchange, live: &Live) -> Result<Option<Option<Arc<Session>>>> {
-    let data = &live.session.data;
+async fn refreshed(
+    gateway: &Gateway,
+    exchange: &Exchange,
+    session: &Arc<Session>,
+) -> Result<Option<Option<Arc<Session>>>> {
+    let data = &session.data;
     let Some(provider) = gateway.provider_named(&data.provider).filter(|p| p.issuer() == data.issuer) else {
         // The provider is gone from the configuration: so is whoever it vouched for.
         return Ok(Some(None));
     };
     let metrics = Arc::clone(&gateway.metrics);
-    let flight = gateway.sessions.refresh(&live.session, provider, move |outcome| metrics.refresh(outcome));
+    let flight = gateway.sessions.refresh(session, provider, move |outcome| metrics.refresh(outcome));
     let Some(flight) = flight else { return Ok(None) };
-    let must_wait = Sessions::needs_refresh(&live.session, exchange.now_ms);
+    let must_wait = Sessions::needs_refresh(session, exchange.now_ms);
     let outcome = match flight.outcome() {
         Some(outcome) => {
             gateway.metrics.refresh("shared");

@@ -3,6 +3,7 @@
 import http from 'node:http';
 import { createHash } from 'node:crypto';
 import Provider from 'oidc-provider';
+import { adapter } from './adapter.mjs';
 
 export const CLIENT = { id: 'doorward', secret: 'a-plain-client-secret-of-32-chars' };
 
@@ -25,9 +26,18 @@ const USERS = {
   [ODD_USER]: { email: 'odd@example.test', name: 'Ödd\r\nX-Evil: 1', groups: ['a,admins', 'plain', 'two words'] },
 };
 
-// `origins` are the places where Doorward is seen by browsers: the redirect URIs follow from them.
-export async function startProvider({ port, origins }) {
+// A crowd without end: user0, user1 …
+const CROWD = /^user\d+$/;
+
+// What refreshed people are shown to be: how often their tokens were made, as a group.
+const madeGroup = (times) => `made-${times}`;
+
+// `origins` are the places where Doorward is seen by browsers: the redirect URIs follow from them. `accessToken`: seconds
+// that an access token lives. `logoutUri`: where logout tokens go. `counted`: everybody is in a group that says how often
+// their ID token was made, so that an upstream's log tells a refreshed identity from the one before.
+export async function startProvider({ port, origins, accessToken = 600, logoutUri, counted = false }) {
   const issuer = `http://localhost:${port}`;
+  const made = new Map();
   const client = ({ id, secret }) => ({
     client_id: id,
     client_secret: secret,
@@ -36,13 +46,21 @@ export async function startProvider({ port, origins }) {
     response_types: ['code'],
     redirect_uris: origins.map((origin) => `${origin}/oauth2/callback`),
     post_logout_redirect_uris: origins.map((origin) => `${origin}/oauth2/signed_out`),
+    ...(logoutUri && { backchannel_logout_uri: logoutUri, backchannel_logout_session_required: true }),
   });
+  const claims = (id, use) => {
+    const known = USERS[id] ?? { email: `${id}@example.test`, name: `One of many: ${id}`, groups: ['staff'] };
+    if (!counted || use !== 'id_token') return known;
+    made.set(id, (made.get(id) ?? 0) + 1);
+    return { ...known, groups: [madeGroup(made.get(id))] };
+  };
 
   const provider = new Provider(issuer, {
+    adapter: adapter(),
     clients: [client(CLIENT), client(ODD_CLIENT)],
     findAccount: (_ctx, id) => ({
       accountId: id,
-      claims: () => ({ sub: id, email_verified: true, preferred_username: id, ...USERS[id] }),
+      claims: (use) => ({ sub: id, email_verified: true, preferred_username: id, ...claims(id, use) }),
     }),
     claims: {
       openid: ['sub'],
@@ -52,6 +70,7 @@ export async function startProvider({ port, origins }) {
     conformIdTokenClaims: false,
     cookies: { keys: ['only for tests'] },
     features: {
+      backchannelLogout: { enabled: logoutUri !== undefined },
       devInteractions: { enabled: false },
       revocation: { enabled: true },
       rpInitiatedLogout: {
@@ -64,6 +83,8 @@ export async function startProvider({ port, origins }) {
         },
       },
     },
+    // Without the library's guard against addresses of this machine: here everything is one.
+    fetch: (url, { dispatcher: _guard, ...request }) => fetch(url, request),
     interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
     issueRefreshToken: () => true,
     loadExistingGrant: impliedConsent,
@@ -72,11 +93,12 @@ export async function startProvider({ port, origins }) {
       ctx.body = page('Provider error', `<p>${escape(JSON.stringify(out))}</p>`);
     },
     rotateRefreshToken: true,
-    ttl: { AccessToken: 600, Grant: 3600, IdToken: 600, Interaction: 600, RefreshToken: 3600, Session: 3600 },
+    ttl: { AccessToken: () => running.accessToken, Grant: 3600, IdToken: 600, Interaction: 600, RefreshToken: 3600, Session: 3600 },
   });
 
+  const tokens = watchTokens(provider);
   const callback = provider.callback();
-  const server = http.createServer((req, res) => {
+  const answer = (req, res) => {
     if (req.url.startsWith('/interaction/')) {
       interaction(provider, req, res).catch((error) => {
         res.statusCode = 500;
@@ -85,19 +107,83 @@ export async function startProvider({ port, origins }) {
     } else {
       callback(req, res);
     }
-  });
-  await new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(port, '127.0.0.1', resolve);
-  });
+  };
+  let server;
 
-  return {
+  const running = {
     issuer,
+    tokens,
+    madeGroup,
+    accessToken,
+
+    // There again, with everything it knew.
+    async start() {
+      server = http.createServer(answer);
+      await new Promise((resolve, reject) => {
+        server.once('error', reject);
+        server.listen(port, '127.0.0.1', resolve);
+      });
+    },
+
+    // Gone: whoever connects is refused.
     async stop() {
+      tokens.release();
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
     },
+
+    // Sends the logout token for one of its sessions (by `sid`) or for all of a person's (by `sub` alone); resolves when
+    // Doorward has answered 200.
+    async logout({ sub, sid }) {
+      const client = await provider.Client.find(CLIENT.id);
+      client.backchannelLogoutSessionRequired = sid !== undefined;
+      await client.backchannelLogout(sub, sid);
+    },
   };
+  await running.start();
+  return running;
+}
+
+// The token endpoint's log, and a gate in front of it. `calls`: { grant, spent, made, access, of, sid, status }, in the order in which
+// they came; what is secret in them is for comparing only.
+function watchTokens(provider) {
+  let gate;
+  const tokens = {
+    calls: [],
+    refreshes: () => tokens.calls.filter(({ grant }) => grant !== 'authorization_code'),
+    // From now on no call is answered until `release`.
+    hold() {
+      gate ??= resolvers();
+    },
+    release() {
+      gate?.resolve();
+      gate = undefined;
+    },
+    waiting: 0,
+  };
+  provider.use(async (ctx, next) => {
+    if (ctx.path !== '/token') return next();
+    const call = {};
+    tokens.calls.push(call);
+    tokens.waiting += 1;
+    await gate?.promise;
+    await next();
+    tokens.waiting -= 1;
+    const { params } = ctx.oidc;
+    Object.assign(call, { grant: params?.grant_type, spent: params?.refresh_token, made: ctx.body?.refresh_token, access: ctx.body?.access_token, status: ctx.status });
+    if (ctx.body?.id_token) {
+      const { sub, sid } = JSON.parse(Buffer.from(ctx.body.id_token.split('.')[1], 'base64url'));
+      Object.assign(call, { of: sub, sid });
+    }
+    return undefined;
+  });
+  return tokens;
+}
+
+function resolvers() {
+  const made = {};
+  made.promise = new Promise((resolve, reject) => Object.assign(made, { resolve, reject }));
+  return made;
 }
 
 async function impliedConsent(ctx) {
@@ -124,7 +210,7 @@ async function interaction(provider, req, res) {
   const body = [];
   for await (const chunk of req) body.push(chunk);
   const accountId = new URLSearchParams(Buffer.concat(body).toString()).get('login');
-  const result = USERS[accountId]
+  const result = USERS[accountId] || CROWD.test(accountId)
     ? { login: { accountId } }
     : { error: 'access_denied', error_description: 'nobody of that name' };
   await provider.interactionFinished(req, res, result, { mergeWithLastSubmission: false });

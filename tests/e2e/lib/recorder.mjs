@@ -36,10 +36,16 @@ export async function startRecorder() {
       }
       return undefined;
     });
-  }).listen(0, '127.0.0.1');
+  }).listen({ port: 0, host: '127.0.0.1', backlog: 4096 });
   await once(server, 'listening');
   recorder.url = `http://127.0.0.1:${server.address().port}`;
   return recorder;
+}
+
+// The value of a request's header, '' if it has none.
+export function field(request, name) {
+  const prefix = `${name.toLowerCase()}: `;
+  return request.lines.find((line) => line.toLowerCase().startsWith(prefix))?.slice(prefix.length) ?? '';
 }
 
 // The first whole request in `bytes`: its head, then as much body as its own framing says.

@@ -15,20 +15,25 @@ export const DOORWARD = path.resolve(process.env.DOORWARD ?? path.join(HERE, '..
 export const SESSION_COOKIE = /^doorward(\.\d+)?$/;
 export const LOGIN_COOKIE = /^doorward\.login\./;
 
-// `upstream`: a URL to forward to instead of starting the application. `more`: further lines of TOML, `provider`,
-// `session` (which replaces the keys) and `routes` (a function of the upstream's URL).
-export async function world({ client = CLIENT, provider: providerRuns = true, upstream, more = {} } = {}) {
+// `upstream`: a URL to forward to instead of starting the application. `provider`: false, or the options of
+// `startProvider`. `port`: Doorward's own, if it has to be known before. `backchannel`: the provider tells Doorward of logouts. `more`: further lines of TOML, `provider`,
+// `session` (which replaces the keys: see `sessions`) and `routes` (a function of the upstream's URL).
+export async function world({ client = CLIENT, provider: options = {}, backchannel, port, upstream, more = {} } = {}) {
+  const providerRuns = options !== false;
   const dir = await mkdtemp(path.join(os.tmpdir(), 'doorward-e2e-'));
-  const ports = { gateway: await freePort(), admin: await freePort(), provider: await freePort(), app: await freePort() };
+  const ports = { gateway: port ?? (await freePort()), admin: await freePort(), provider: await freePort(), app: await freePort() };
   const origin = `http://127.0.0.1:${ports.gateway}`;
   const admin = `http://127.0.0.1:${ports.admin}`;
   const appUrl = upstream ?? `http://127.0.0.1:${ports.app}`;
   const issuer = `http://localhost:${ports.provider}`;
   const file = path.join(dir, 'doorward.toml');
   const children = [];
-  let provider;
+  let running = more;
 
   const w = {
+    file,
+    // What was started by `startProvider`; also when it is away.
+    provider: undefined,
     origin,
     admin,
     appUrl,
@@ -36,13 +41,16 @@ export async function world({ client = CLIENT, provider: providerRuns = true, up
     host: `127.0.0.1:${ports.gateway}`,
     port: ports.gateway,
 
+    // The first time a new one; then again the one that `stopProvider` stopped, with what it knew.
     async startProvider() {
-      provider = await startProvider({ port: ports.provider, origins: [origin] });
+      if (w.provider) return w.provider.start();
+      const logoutUri = backchannel ? `${origin}/oauth2/backchannel-logout` : undefined;
+      w.provider = await startProvider({ port: ports.provider, origins: [origin], logoutUri, ...options });
+      return undefined;
     },
 
     async stopProvider() {
-      await provider?.stop();
-      provider = undefined;
+      await w.provider.stop();
     },
 
     // What the application received, oldest first: { method, path, headers: [[name, value]] }.
@@ -60,21 +68,59 @@ export async function world({ client = CLIENT, provider: providerRuns = true, up
     },
 
     async startGateway(more) {
-      await writeFile(file, config({ origin, ports, issuer, client, appUrl, more }));
-      w.gateway = start(DOORWARD, ['serve', '--config', file]);
-      children.push(w.gateway);
-      await until('Doorward to live', () => {
-        if (!w.gateway.running()) throw new Error(w.gateway.output.stderr);
-        return ok(`${admin}/livez`);
-      });
+      running = more;
+      w.gateway = await startDoorward(file, ports, more);
+    },
+
+    // One more Doorward of the same site and configuration, on ports of its own: browsers would reach it by a balancer,
+    // so what is sent to its `port` names the `host` of the first.
+    async startReplica() {
+      const own = { ...ports, gateway: await freePort(), admin: await freePort() };
+      const ownFile = path.join(dir, `replica-${own.gateway}.toml`);
+      const replica = { admin: `http://127.0.0.1:${own.admin}`, host: w.host, port: own.gateway };
+      replica.reload = (more) => reload(replica, ownFile, own, more);
+      replica.gateway = await startDoorward(ownFile, own, running);
+      await until('the replica to be ready', () => ok(`${replica.admin}/readyz`));
+      return replica;
+    },
+
+    // Other lines in the configuration, taken up without a restart.
+    async reload(more) {
+      running = more;
+      await reload(w, file, ports, more);
+    },
+
+    // One line of /metrics; 0 when it is not there (yet).
+    async metric(name, of = admin) {
+      const text = await (await fetch(`${of}/metrics`)).text();
+      return Number(text.split('\n').find((line) => line.startsWith(`${name} `))?.slice(name.length + 1) ?? 0);
     },
 
     async stop() {
       await Promise.all(children.map((child) => child.stop()));
-      await w.stopProvider();
+      await w.provider?.stop();
       await rm(dir, { recursive: true, force: true });
     },
   };
+
+  async function reload(instance, file, ports, more) {
+    const reloads = () => w.metric('doorward_reloads_total{outcome="ok"}', instance.admin);
+    const before = await reloads();
+    await writeFile(file, config({ origin, ports, issuer, client, appUrl, more }));
+    instance.gateway.signal('SIGHUP');
+    await until('the reload', async () => (await reloads()) > before);
+  }
+
+  async function startDoorward(file, ports, more) {
+    await writeFile(file, config({ origin, ports, issuer, client, appUrl, more }));
+    const child = start(DOORWARD, ['serve', '--config', file]);
+    children.push(child);
+    await until('Doorward to live', () => {
+      if (!child.running()) throw new Error(child.output.stderr);
+      return ok(`http://127.0.0.1:${ports.admin}/livez`);
+    });
+    return child;
+  }
 
   if (providerRuns) await w.startProvider();
 
@@ -106,6 +152,15 @@ async function ok(url) {
 
 export const SESSION_KEY = Buffer.from('end-to-end tests: 32 bytes long!').toString('base64url');
 
+// The lines of [session] for a store; `redis`: the URL of one; `keys`: themselves, or { file }. `more`: further lines of
+// the section.
+export function sessions({ store, redis, keys = [SESSION_KEY], more = '' }) {
+  const written = keys.map((key) => (key.file ? `{ file = ${JSON.stringify(key.file)} }` : JSON.stringify(key)));
+  const lines = [`keys = [${written.join(', ')}]`, `store = "${store}"`, more];
+  if (store === 'redis') lines.push('[session.redis]', `url = "${redis}"`);
+  return lines.join('\n');
+}
+
 function config({ origin, ports, issuer, client, appUrl, more }) {
   const toml = JSON.stringify; // a JSON string is a TOML basic string
   const route = (name, at, more) => `
@@ -113,6 +168,7 @@ function config({ origin, ports, issuer, client, appUrl, more }) {
 name = "${name}"
 path = "${at}"
 upstream = "${appUrl}"
+provider = "main"
 identity = ["x-forwarded"]
 ${more}`;
   return `
