@@ -365,3 +365,18 @@ fn bl_02_of_several_clients_at_one_provider_the_token_is_for_one() {
     assert_eq!(gateway.backchannel_logout(&token("demo")).status, 200);
     assert!(!is_in(&again));
 }
+
+#[test]
+fn ox_14_no_way_of_signing_out_reaches_the_upstream() {
+    let world = World::new("");
+    let (mut browser, sid) = world.signed_in("alice");
+    world.upstream.clear();
+    world.gateway.backchannel_logout(&world.token(None, Some("unknown")));
+    let iss: String = url::form_urlencoded::byte_serialize(world.provider.issuer().as_bytes()).collect();
+    browser.fetch(&format!("/oauth2/frontchannel-logout?iss={iss}&sid=unknown"));
+    browser.fetch("/oauth2/session");
+    browser.send("POST", "/oauth2/session", &[FORM], b"end=x");
+    browser.send("GET", "/oauth2/sign_out", &[NAVIGATE[0], ("Sec-Fetch-Site", "same-origin")], b"");
+    world.gateway.backchannel_logout(&world.token(Some("alice"), Some(&sid)));
+    assert!(world.upstream.seen().is_empty());
+}

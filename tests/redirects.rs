@@ -165,7 +165,7 @@ fn r_01_a_visited_path_returns_to_our_own_origin() {
 }
 
 #[test]
-fn r_03_sign_out_leads_to_nobody_else_either() {
+fn r_03_ox_11_rl_04_sign_out_leads_to_nobody_else_either() {
     let (provider, _upstream, gateway) = world();
     for payload in PAYLOADS {
         let path = format!("/oauth2/sign_out?rd={}", encoded(payload));

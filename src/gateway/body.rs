@@ -38,23 +38,29 @@ pub enum Cut {
 struct Life {
     sessions: Arc<Sessions>,
     session: Arc<Session>,
-    /// PERF: there is none until the upstream is first waited for.
+    /// `Conn::looks` when the answer began.
+    looks: u32,
+    /// PERF: neither made nor timed for an answer that is over before its connection is next looked at: nearly all are.
     ended: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Body {
     pub fn new(inner: Inner, exchange: Exchange, sessions: &Arc<Sessions>) -> Self {
         let session = exchange.session.as_ref().filter(|_| matches!(inner, Inner::Upstream(_)));
-        let life =
-            session.map(|session| Life { sessions: Arc::clone(sessions), session: Arc::clone(session), ended: None });
+        let life = session.map(|session| Life {
+            sessions: Arc::clone(sessions),
+            session: Arc::clone(session),
+            looks: exchange.conn.looks(),
+            ended: None,
+        });
         Self { inner, exchange: Some(exchange), life }
     }
 }
 
 impl Life {
-    /// Whether the session has ended; watched from the first time that `waits`.
-    fn is_over(&mut self, cx: &mut Context<'_>, waits: bool) -> bool {
-        if waits && self.ended.is_none() {
+    /// Whether the session has ended; watched from the connection's next look, which also polls the body.
+    fn is_over(&mut self, cx: &mut Context<'_>, looks: u32) -> bool {
+        if self.ended.is_none() && self.looks != looks {
             self.ended = Some(Box::pin(Arc::clone(&self.sessions).ended(Arc::clone(&self.session))));
         }
         self.ended.as_mut().is_some_and(|ended| ended.as_mut().poll(cx).is_ready())
@@ -75,7 +81,8 @@ impl HttpBody for Body {
         // SECURITY: OX-02. What began with a session does not outlive it.
         if let Some(life) = &mut this.life
             && !matches!(polled, Poll::Ready(None))
-            && life.is_over(cx, polled.is_pending())
+            && let Some(exchange) = &this.exchange
+            && life.is_over(cx, exchange.conn.looks())
         {
             return Poll::Ready(Some(Err(Cut::Session)));
         }

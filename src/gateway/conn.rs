@@ -1,7 +1,7 @@
 //! What a connection and its worker remember between requests.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,9 @@ use crate::http::forwarded::address_value;
 use crate::session::Session;
 use crate::telemetry::access::Sink;
 use crate::telemetry::metrics::Metrics;
+
+/// How often a connection is looked at, at least: a stream that it carries is to notice the end of its session in time.
+pub const LOOK_EVERY: Duration = Duration::from_millis(1_500);
 
 /// One worker thread: its index chooses the upstream pools and the metrics shard.
 pub struct Worker {
@@ -55,6 +58,8 @@ pub struct Conn {
     since: AtomicU64,
     /// Since when the peer takes nothing of what there is to write, likewise; 0 = it does.
     stalled: AtomicU64,
+    /// How often the connection was looked at.
+    looks: AtomicU32,
     opened: Instant,
     _open: Open,
 }
@@ -96,6 +101,7 @@ impl Conn {
             phase: AtomicU8::new(IDLE),
             since: AtomicU64::new(0),
             stalled: AtomicU64::new(0),
+            looks: AtomicU32::new(0),
             opened: Instant::now(),
             _open: open,
         }
@@ -158,6 +164,16 @@ impl Conn {
         } else if !waits && stalled != 0 {
             self.stalled.store(0, Ordering::Relaxed);
         }
+    }
+
+    /// The connection's own timer has gone off.
+    pub fn looked(&self) {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Changes within `LOOK_EVERY`.
+    pub fn looks(&self) -> u32 {
+        self.looks.load(Ordering::Relaxed)
     }
 
     /// Whether the peer has taken longer than it may: for a head, between requests, or to take what is sent.

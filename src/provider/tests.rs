@@ -50,7 +50,7 @@ async fn kind_of_redeem(provider: &Arc<Provider>) -> Kind {
 }
 
 #[tokio::test]
-async fn b_18_sign_out_names_the_client_and_revokes_both_tokens() {
+async fn b_18_rv_01_sign_out_names_the_client_and_revokes_both_tokens() {
     let op = Op::new().await;
     let provider = op.provider(|_| {});
     assert_eq!(provider.end_session_url(None, "https://app.example.com/oauth2/signed_out", "s"), None);

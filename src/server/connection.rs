@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Common;
 use super::seldom::Seldom;
-use crate::gateway::conn::Conn;
+use crate::gateway::conn::{Conn, LOOK_EVERY};
 use crate::gateway::handle;
 use crate::net::listen::Io;
 
@@ -38,7 +38,7 @@ pub async fn serve(stream: impl Io, conn: Arc<Conn>, common: Common) {
     builder.max_header_size(limits.header_bytes).header_read_timeout(None);
     let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
     let mut drain = common.drain.clone();
-    let look = (limits.header_timeout.min(limits.idle_timeout) / 4).max(Duration::from_millis(50));
+    let look = (limits.header_timeout.min(limits.idle_timeout) / 4).clamp(Duration::from_millis(50), LOOK_EVERY);
     let mut timer = pin!(sleep(look));
     let mut draining = false;
     loop {
@@ -68,6 +68,8 @@ pub async fn serve(stream: impl Io, conn: Arc<Conn>, common: Common) {
                 if conn.is_overdue(limits.header_timeout, limits.idle_timeout) {
                     return;
                 }
+                // What is polled next is the connection, and with it the answer under way.
+                conn.looked();
                 timer.as_mut().reset(Instant::now() + look);
             }
             Event::Drain => {

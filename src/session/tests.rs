@@ -48,21 +48,25 @@ async fn each_store<F: Future<Output = ()>>(case: impl Fn(Arc<World>) -> F) {
             Store::Cookie | Store::Memory => None,
         };
         let op = Op::new().await;
-        let settings = settings::Session {
-            keys: vec![Secret::new(OLD)],
-            cookie: NAME.into(),
-            cookie_domain: None,
-            same_site: SameSite::Lax,
-            lifetime: Duration::from_secs(3600),
-            idle_timeout: Duration::from_secs(600),
-            refresh_before: Duration::from_secs(60),
-            refresh_grace: Duration::from_secs(60),
-            store,
-            redis: server.as_ref().map(Server::settings),
-        };
+        let settings = settings(store, server.as_ref().map(Server::settings));
         let provider = op.provider(|_| {});
         println!("{store:?}");
         case(Arc::new(World { settings, op, provider, _server: server })).await;
+    }
+}
+
+fn settings(store: Store, redis: Option<settings::Redis>) -> settings::Session {
+    settings::Session {
+        keys: vec![Secret::new(OLD)],
+        cookie: NAME.into(),
+        cookie_domain: None,
+        same_site: SameSite::Lax,
+        lifetime: Duration::from_secs(3600),
+        idle_timeout: Duration::from_secs(600),
+        refresh_before: Duration::from_secs(60),
+        refresh_grace: Duration::from_secs(60),
+        store,
+        redis,
     }
 }
 
@@ -208,6 +212,52 @@ async fn s_05_neither_use_nor_refresh_outlives_the_lifetime_and_a_pause_ends_it(
         assert!(find_at(&sessions, &jar, session.data.expires_ms).await.is_none(), "absolute");
     })
     .await;
+}
+
+#[tokio::test]
+async fn rf_10_a_clock_that_jumps_ends_nothing_for_good_and_breaks_nothing() {
+    each_store(async |world| {
+        let sessions = world.replica(&[OLD]).await;
+        let (session, jar) = sign_in(&world, &sessions, "alice", "sid-1", 300).await;
+        let begun = session.data.created_ms;
+        for (now_ms, alive) in [
+            (begun - 3_600_000, true),
+            (begun + 86_400_000, false),
+            (begun, true),
+            (0, true),
+            (1 << 32, true),
+            (1_000 << 32, false),
+            (u64::MAX, false),
+            (begun + 1, true),
+        ] {
+            assert_eq!(find_at(&sessions, &jar, now_ms).await.is_some(), alive, "at {now_ms}");
+            let _ = (Sessions::wants_refresh(&session, now_ms), sessions.good_until(&session, now_ms));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rf_11_access_tokens_of_any_lifetime_are_kept_and_renewed_in_bounds() {
+    let op = Op::new().await;
+    let provider = op.provider(|_| {});
+    let state = Arc::new(State::new(Handle::current()));
+    let sessions = Arc::new(Sessions::new(&settings(Store::Memory, None), &[], true, state).unwrap());
+    for (life, refresh_after) in
+        [(0, None), (1, Some(500)), (100, Some(50_000)), (300, Some(240_000)), (u64::MAX, Some(0))]
+    {
+        let before = clock::unix_now_ms();
+        let kept = sessions.tokens(tokens(life), None, &provider);
+        match refresh_after {
+            None => assert_eq!((kept.expires_ms, kept.refresh_ms), (None, None)),
+            Some(0) => assert!(kept.refresh_ms.is_some() && kept.expires_ms == Some(u64::MAX)),
+            Some(after) => {
+                let at = kept.refresh_ms.unwrap();
+                assert!((before + after..=clock::unix_now_ms() + after).contains(&at), "{life} s");
+                assert!(at < kept.expires_ms.unwrap());
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -91,6 +91,14 @@ impl Gateway {
         self.signal("HUP");
     }
 
+    /// Ends the process in order and starts it again, with the same configuration.
+    pub fn restart(&mut self) {
+        self.signal("TERM");
+        self.ended();
+        self.child = spawn(&self.dir.path().join("doorward.toml"), &[]);
+        self.wait("/readyz");
+    }
+
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
         assert!(status.success());
