@@ -205,6 +205,8 @@ async fn a_mark_is_had_once(store: Store) {
     assert!(store.first(&key(2), Duration::from_millis(40)).await.unwrap());
     eventually("the mark ends", async || store.first(&key(2), HOUR).await.unwrap()).await;
     assert!(!store.first(&key(2), HOUR).await.unwrap());
+    assert!(store.is_marked(&key(2)).await.unwrap() && !store.is_marked(&key(3)).await.unwrap());
+    assert!(store.first(&key(3), HOUR).await.unwrap(), "asking marks nothing");
 }
 
 async fn a_lease_has_one_holder(store: Store) {

@@ -225,6 +225,10 @@ impl Redis {
         }
         self.remove(&key).await?;
         self.first(&key, Duration::from_secs(1)).await?;
+        self.is_marked(&key).await?;
+        if let Some(lease) = self.lease(&key).await? {
+            lease.release().await;
+        }
         let mut beats = tokio::time::interval(Duration::from_millis(20));
         let deadline = Instant::now() + self.shared.timeout.max(Duration::from_secs(2));
         while !self.is_current() {
