@@ -79,7 +79,7 @@ for (const [kind, outage] of Object.entries(OUTAGES)) {
       assert.ok(told.every(({ headers }) => headers['set-cookie'] === undefined), 'and the cookie stays');
       assert.ok(told.every(({ at }) => at >= killed && at <= back + BACK), 'only while it is away');
       assert.equal(w.provider.tokens.calls.length, PEOPLE, 'nobody signed in again');
-      console.log(`# ${kind}: ${told.length} of ${answers.length} requests were told to wait; whole ${whole - back} ms after redis was back`);
+      console.log(`# ${kind}: ${told.length} of ${answers.length} requests were told to wait; away for ${back - killed} ms, whole ${whole - back} ms later`);
 
       const late = await signIn(w, 'user999');
       assert.equal((await late.ask(w)).status, 200, 'and sign-ins work');
