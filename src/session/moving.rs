@@ -37,7 +37,8 @@ impl Sessions {
             if let Some((moved, _)) = self.fetch(ticket, now_ms).await? {
                 return Ok(Some(moved));
             }
-            if self.store.is_marked(&mark).await? || session.is_over(now_ms, self.idle_ms) {
+            let over = session.is_over(now_ms, self.idle_ms) || self.has_ended(session, now_ms);
+            if over || self.store.is_marked(&mark).await? {
                 return Ok(None);
             }
             if let Some(lease) = self.store.lease(&mark).await? {
