@@ -147,7 +147,12 @@ impl Sessions {
             return Ok(Some((session, true)));
         }
         let Some((session, stale)) = self.read(&key, ticket).await? else { return Ok(None) };
-        if session.is_over(now_ms, self.idle_ms) || self.has_ended(&session, now_ms) {
+        if self.state.here.ends.has(&session) {
+            self.clear_away(&session);
+            return Ok(None);
+        }
+        // By this instance's clock alone: no reason to take it from the others.
+        if session.is_over(now_ms, self.idle_ms) {
             return Ok(None);
         }
         self.hold(&session);
@@ -155,6 +160,14 @@ impl Sessions {
             self.reseal(Arc::clone(&session));
         }
         Ok(Some((session, false)))
+    }
+
+    /// SECURITY: OX-02. A session that ended and is in the store all the same: a failover lost its removal, or an end of
+    /// all did not find it there. What this instance remembers of its end will be forgotten; the record must not be left.
+    fn clear_away(&self, session: &Session) {
+        let (ender, key) = (self.ender(), session.key);
+        let (began_ms, expires_ms) = (session.data.created_ms, session.data.expires_ms);
+        self.state.control.spawn(async move { ender.end(key, began_ms, expires_ms).await });
     }
 
     /// What the store has under `key` now, and whether an older key sealed it.
@@ -170,7 +183,8 @@ impl Sessions {
         if data.id != ticket.id {
             return Ok(None);
         }
-        data.seen_ms = data.seen_ms.max(record.seen_ms);
+        // SECURITY: S-23. It is in clear: never later than it can be.
+        data.seen_ms = data.seen_ms.max(record.seen_ms.min(data.expires_ms));
         let stored = Stored { half: ticket.half, version: record.version };
         Ok(Some((self.build(data, Some(stored)), stale)))
     }
