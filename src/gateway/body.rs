@@ -38,23 +38,33 @@ pub enum Cut {
 struct Life {
     sessions: Arc<Sessions>,
     session: Arc<Session>,
-    /// PERF: there is none until the upstream is first waited for.
+    /// A frame has passed.
+    begun: bool,
+    /// PERF: an answer that is one frame and at hand needs none.
     ended: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Body {
     pub fn new(inner: Inner, exchange: Exchange, sessions: &Arc<Sessions>) -> Self {
         let session = exchange.session.as_ref().filter(|_| matches!(inner, Inner::Upstream(_)));
-        let life =
-            session.map(|session| Life { sessions: Arc::clone(sessions), session: Arc::clone(session), ended: None });
+        let life = session.map(|session| Life {
+            sessions: Arc::clone(sessions),
+            session: Arc::clone(session),
+            begun: false,
+            ended: None,
+        });
         Self { inner, exchange: Some(exchange), life }
     }
 }
 
 impl Life {
-    /// Whether the session has ended; watched from the first time that `waits`.
+    /// Whether the session has ended; watched from the first time that `waits`, or from the second frame.
+    ///
+    /// SECURITY: OX-02. Not only from the first wait: a peer that takes an endless stream in small pieces finds the next
+    /// frame there each time, and nothing is ever waited for.
     fn is_over(&mut self, cx: &mut Context<'_>, waits: bool) -> bool {
-        if waits && self.ended.is_none() {
+        let again = std::mem::replace(&mut self.begun, true);
+        if (waits || again) && self.ended.is_none() {
             self.ended = Some(Box::pin(Arc::clone(&self.sessions).ended(Arc::clone(&self.session))));
         }
         self.ended.as_mut().is_some_and(|ended| ended.as_mut().poll(cx).is_ready())
@@ -133,5 +143,48 @@ impl Drop for Body {
         {
             exchange.finished();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::config::settings::{self, SameSite, Store};
+    use crate::provider::testing::Op;
+    use crate::secret::Secret;
+    use crate::session::data::{Begun, Tokens};
+    use crate::session::identity::Identity;
+    use crate::session::state::State;
+
+    #[tokio::test]
+    async fn ox_02_a_stream_whose_next_frame_is_always_there_ends_with_its_session() {
+        let hour = std::time::Duration::from_secs(3600);
+        let settings = settings::Session {
+            keys: vec![Secret::new("a key of at least thirty-two bytes..")],
+            cookie: "doorward".into(),
+            cookie_domain: None,
+            same_site: SameSite::Lax,
+            lifetime: hour,
+            idle_timeout: hour,
+            refresh_before: hour,
+            refresh_grace: hour,
+            store: Store::Memory,
+            redis: None,
+        };
+        let state = Arc::new(State::new(Handle::current()));
+        let sessions = Arc::new(Sessions::new(&settings, &[], true, state).unwrap());
+        let provider = Op::new().await.provider(|_| {});
+        let who = Identity { sub: "alice".into(), user: "alice".into(), ..Identity::default() };
+        let session = sessions.create(&provider, who, Tokens::default(), Begun::default()).await.unwrap();
+        let mut life =
+            Life { sessions: Arc::clone(&sessions), session: Arc::clone(&session), begun: false, ended: None };
+        let mut next = async || std::future::poll_fn(|cx| Poll::Ready(life.is_over(cx, false))).await;
+        assert!(!next().await && !next().await);
+        sessions.revoke(&session).await.unwrap();
+        tokio::time::pause();
+        tokio::time::advance(std::time::Duration::from_secs(2)).await;
+        assert!(next().await);
     }
 }

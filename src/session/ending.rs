@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::data::Data;
 use super::keeping::Card;
@@ -181,18 +182,24 @@ impl Sessions {
     /// Resolves when `session` is over, on whichever replica it ended.
     pub async fn ended(self: Arc<Self>, session: Arc<Session>) {
         let gaps = &self.state.here.gaps;
-        let mut known = gaps.load(Ordering::Acquire);
+        // Nothing is known yet: the session was looked up a while ago, and what was missed since was missed.
+        let mut known = None;
+        let mut looked = Instant::now();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             if self.has_ended(&session, clock::unix_now_ms()) {
                 return;
             }
+            // SECURITY: OX-02. Whoever takes nothing of a stream keeps it from looking, until the end is forgotten here.
+            if std::mem::replace(&mut looked, Instant::now()).elapsed() > HEARD / 2 {
+                known = None;
+            }
             // The other replicas were not heard for a while: what was missed is known to the store.
-            let now = gaps.load(Ordering::Acquire);
-            if now != known {
+            let now = Some(gaps.load(Ordering::Acquire));
+            if session.stored.is_some() && now != known {
                 match self.store.load(&session.key).await {
-                    Ok(None) if session.stored.is_some() => return,
-                    Ok(_) => known = now,
+                    Ok(None) => return,
+                    Ok(Some(_)) => known = now,
                     // Asked again in a moment.
                     Err(_) => {}
                 }

@@ -14,7 +14,7 @@ use super::identity::Identity;
 use super::lookup::{Live, Lookup};
 use super::manager::Sessions;
 use super::refresh::Outcome;
-use super::state::State;
+use super::state::{HEARD, State};
 use super::testing::Server;
 use crate::clock;
 use crate::config::settings::{self, SameSite, Store};
@@ -184,7 +184,7 @@ async fn s_19_s_08_a_session_is_found_by_its_cookie_at_its_host_and_nowhere_else
         let live = find(&sessions, &jar).await.unwrap();
         assert_eq!(live.session.data.identity, session.data.identity);
         assert_eq!(live.session.data.tokens.refresh, session.data.tokens.refresh);
-        assert!(!live.stale && !live.untouched);
+        assert!(!live.stale && !sessions.is_untouched(&live.session, clock::unix_now_ms()));
         let elsewhere = sessions.find(&jar.found(), "other.example.com", clock::unix_now_ms()).await.unwrap();
         assert!(matches!(elsewhere, Lookup::Refused));
         assert!(matches!(sessions.find(&Jar::default().found(), HOST, 0).await.unwrap(), Lookup::Absent));
@@ -198,7 +198,8 @@ async fn s_05_neither_use_nor_refresh_outlives_the_lifetime_and_a_pause_ends_it(
         let sessions = world.replica(&[OLD]).await;
         let (session, mut jar) = sign_in(&world, &sessions, "alice", "sid-1", 300).await;
         let begun = session.data.created_ms;
-        assert!(find_at(&sessions, &jar, begun + 599_000).await.is_some_and(|live| live.untouched));
+        let late = find_at(&sessions, &jar, begun + 599_000).await.unwrap();
+        assert!(sessions.is_untouched(&late.session, begun + 599_000));
         assert!(find_at(&sessions, &jar, begun + 601_000).await.is_none(), "idle");
         if let Some(touched) = sessions.touch(&session) {
             assert_eq!(touched.data.expires_ms, session.data.expires_ms);
@@ -546,6 +547,41 @@ async fn s_23_a_tag_that_was_tampered_with_shows_nobody_else_s_sessions() {
         let cards = sessions.list(Whose::User("bob")).await.unwrap();
         assert!(cards.iter().all(|card| card.seen_ms <= card.expires_ms), "a time that no page can show");
         assert!(find(&sessions, &bobs).await.is_some());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn ox_02_a_stream_notices_an_end_that_nobody_told_it_of() {
+    each_store(async |world| {
+        let sessions = world.replica(&[OLD]).await;
+        let (session, _) = sign_in(&world, &sessions, "alice", "sid-1", 300).await;
+        if session.stored.is_none() {
+            return;
+        }
+        // Between its request and the first wait for it.
+        sessions.store.remove(&session.key).await.unwrap();
+        let stream = tokio::spawn(Arc::clone(&sessions).ended(session));
+        tokio::time::timeout(Duration::from_secs(3), stream).await.expect("it ends").unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn ox_02_a_stream_that_nobody_took_from_until_its_end_was_forgotten_ends_all_the_same() {
+    each_store(async |world| {
+        if world.settings.store != Store::Memory {
+            return;
+        }
+        let sessions = world.replica(&[OLD]).await;
+        let (session, _) = sign_in(&world, &sessions, "alice", "sid-1", 300).await;
+        let mut stream = Box::pin(Arc::clone(&sessions).ended(Arc::clone(&session)));
+        tokio::time::pause();
+        assert!(tokio::time::timeout(Duration::from_secs(5), &mut stream).await.is_err(), "it lives");
+        sessions.store.remove(&session.key).await.unwrap();
+        tokio::time::advance(HEARD).await;
+        tokio::time::timeout(Duration::from_secs(3), &mut stream).await.expect("it ends");
+        tokio::time::resume();
     })
     .await;
 }
