@@ -21,7 +21,7 @@ pub(super) const CACHE_BYTES: u64 = 64 << 20;
 /// A cached session is read from its cookie again after this long.
 pub(super) const CACHE_AGE: Duration = Duration::from_secs(300);
 /// What a session is held for in front of its store, while the store tells of every change.
-const FRONT_AGE: Duration = Duration::from_secs(30);
+pub(super) const FRONT_AGE: Duration = Duration::from_secs(30);
 
 /// What a session cookie held.
 #[derive(Clone)]
@@ -57,8 +57,6 @@ pub struct Live {
     pub session: Arc<Session>,
     /// The cookie was sealed by an older key.
     pub stale: bool,
-    /// Its time of use has grown old: `Sessions::touch`.
-    pub untouched: bool,
     /// It was at hand: neither opened nor asked for.
     pub cached: bool,
 }
@@ -114,8 +112,7 @@ impl Sessions {
         if !cached {
             self.cache.insert(key, opened.clone());
         }
-        let untouched = self.idle_ms > 0 && now_ms.saturating_sub(session.seen_ms()) >= self.touch_ms;
-        Ok(Some(Live { stale: opened.stale, untouched, session, cached }))
+        Ok(Some(Live { stale: opened.stale, session, cached }))
     }
 
     fn unseal(&self, sealed: &str, host: &str) -> Option<Cached> {
@@ -139,7 +136,7 @@ impl Sessions {
         // SECURITY: BL-04. While nothing is heard from the other replicas, nothing that is held here counts.
         if self.store.is_current()
             && let Some(session) = front.find(&key)
-            && session.generation == self.generation
+            && self.made(&session)
             && session.stored.is_some_and(|s| verify_slices_are_equal(&s.half, &ticket.half).is_ok())
             // Over by idleness: it may have been used at another replica.
             && !session.is_over(now_ms, self.idle_ms)
@@ -226,7 +223,7 @@ impl Sessions {
         if self.has_ended(&session, now_ms) {
             return None;
         }
-        if session.generation == self.generation {
+        if self.made(&session) {
             return Some(session);
         }
         // What it was used last is not what its data say.
