@@ -35,7 +35,11 @@ pub async fn authenticate(
     let single = fields.next().is_none();
     // PERF: read before the session is looked up, so that an end in between is not missed.
     let epoch = gateway.sessions.state.epoch();
-    if single && let Some((session, rest)) = exchange.conn.known(first, site, epoch, exchange.now_ms) {
+    if single
+        && let Some((session, rest)) = exchange.conn.known(first, site, epoch, exchange.now_ms)
+        // SECURITY: while a reload swaps configurations, the older one may have made it in the newer one's epoch.
+        && gateway.sessions.made(&session)
+    {
         exchange.session = Some(session);
         return Ok(rest);
     }
@@ -81,7 +85,6 @@ async fn look_up(gateway: &Gateway, exchange: &mut Exchange, site: &Site, found:
     gateway.metrics.cache("session", live.cached);
     let mut session = Arc::clone(&live.session);
     let mut reissue = live.stale;
-    let was_due = Sessions::wants_refresh(&session, exchange.now_ms);
     // A browser that goes on sending the cookie of before gets the successor, and that may be due by now itself.
     for _ in 0..MOST_SUCCESSORS {
         if !Sessions::wants_refresh(&session, exchange.now_ms) {
@@ -99,8 +102,8 @@ async fn look_up(gateway: &Gateway, exchange: &mut Exchange, site: &Site, found:
             None => break,
         }
     }
-    if !was_due
-        && live.untouched
+    // Also what a refresh brought, perhaps long ago, and what waits for one that does not come: it is used now.
+    if sessions.is_untouched(&session, exchange.now_ms)
         && let Some(touched) = sessions.touch(&session)
     {
         session = touched;

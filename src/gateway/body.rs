@@ -59,6 +59,9 @@ impl Body {
 
 impl Life {
     /// Whether the session has ended; watched from the connection's next look, which also polls the body.
+    ///
+    /// SECURITY: OX-02. By the connection's clock and not from the first wait: a peer that takes an endless stream in small
+    /// pieces finds the next frame there each time, and nothing is ever waited for.
     fn is_over(&mut self, cx: &mut Context<'_>, looks: u32) -> bool {
         if self.ended.is_none() && self.looks != looks {
             self.ended = Some(Box::pin(Arc::clone(&self.sessions).ended(Arc::clone(&self.session))));
@@ -140,5 +143,47 @@ impl Drop for Body {
         {
             exchange.finished();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::config::settings::{self, SameSite, Store};
+    use crate::provider::testing::Op;
+    use crate::secret::Secret;
+    use crate::session::data::{Begun, Tokens};
+    use crate::session::identity::Identity;
+    use crate::session::state::State;
+
+    #[tokio::test]
+    async fn ox_02_a_stream_whose_next_frame_is_always_there_ends_with_its_session() {
+        let hour = std::time::Duration::from_secs(3600);
+        let settings = settings::Session {
+            keys: vec![Secret::new("a key of at least thirty-two bytes..")],
+            cookie: "doorward".into(),
+            cookie_domain: None,
+            same_site: SameSite::Lax,
+            lifetime: hour,
+            idle_timeout: hour,
+            refresh_before: hour,
+            refresh_grace: hour,
+            store: Store::Memory,
+            redis: None,
+        };
+        let state = Arc::new(State::new(Handle::current()));
+        let sessions = Arc::new(Sessions::new(&settings, &[], true, state).unwrap());
+        let provider = Op::new().await.provider(|_| {});
+        let who = Identity { sub: "alice".into(), user: "alice".into(), ..Identity::default() };
+        let session = sessions.create(&provider, who, Tokens::default(), Begun::default()).await.unwrap();
+        let mut life = Life { sessions: Arc::clone(&sessions), session: Arc::clone(&session), looks: 7, ended: None };
+        let mut next = async |looks| std::future::poll_fn(|cx| Poll::Ready(life.is_over(cx, looks))).await;
+        assert!(!next(7).await && !next(8).await && !next(8).await);
+        sessions.revoke(&session).await.unwrap();
+        tokio::time::pause();
+        tokio::time::advance(std::time::Duration::from_secs(2)).await;
+        assert!(next(9).await);
     }
 }

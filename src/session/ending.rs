@@ -5,20 +5,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
 use super::data::Data;
 use super::keeping::Card;
 use super::manager::{Sessions, millis};
-use super::state::HEARD;
+use super::state::{HEARD, Here};
 use super::{Session, sha256};
 use crate::clock;
-use crate::error::Result;
-use crate::store::{Event, Key};
+use crate::error::{Error, Kind, Result};
+use crate::store::{Event, Key, Store};
 
 /// How often an open tunnel or stream asks whether its session has ended.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// An end that the other replicas could not be told of is told again, so often, each time twice as late.
-const TELL_TIMES: u32 = 6;
-const TELL_AGAIN: Duration = Duration::from_millis(100);
+/// An end that the store did not take, or that the other replicas could not be told of, is tried again, so often, each
+/// time twice as late.
+const TRY_TIMES: u32 = 6;
+const TRY_AGAIN: Duration = Duration::from_millis(100);
 
 /// Whose sessions are meant.
 #[derive(Clone, Copy, Debug)]
@@ -53,10 +58,15 @@ impl Whose<'_> {
         }
     }
 
+    /// SECURITY: S-23. A store that was tampered with must not bring one person's sessions into another's list.
     fn takes(&self, card: &Card) -> bool {
         match self {
-            Self::SubjectSid { sub, .. } => card.sub == *sub,
-            _ => true,
+            // Its name is the latest; the tags of earlier ones stay.
+            Self::User(_) => true,
+            Self::Sid { issuer, .. } => card.issuer == *issuer,
+            Self::Subject { issuer, sub } | Self::SubjectSid { issuer, sub, .. } => {
+                card.issuer == *issuer && card.sub == *sub
+            }
         }
     }
 }
@@ -87,21 +97,18 @@ impl Sessions {
     /// Ends a session, at once and for every copy of its cookie.
     ///
     /// # Errors
-    /// `StoreUnavailable`: nothing has ended, and the browser should try again.
+    /// `StoreUnavailable`: it has not ended as far as is known, and the browser should try again.
     pub async fn revoke(&self, session: &Session) -> Result<()> {
-        self.store.remove(&session.key).await?;
-        self.ended_here(session.key, session.data.created_ms, session.data.expires_ms);
-        Ok(())
+        self.ender().end(session.key, session.data.created_ms, session.data.expires_ms).await
     }
 
     /// Ends the session of a card, or one whose record was found by a tag. False = there is none of that key.
     pub async fn end_key(&self, key: &Key) -> Result<bool> {
         let Some(record) = self.store.load(key).await? else { return Ok(false) };
         let card = self.card(key, &record);
-        self.store.remove(key).await?;
         let far = clock::unix_now_ms() + millis(self.lifetime);
         let (created_ms, expires_ms) = card.map_or((0, far), |card| (card.created_ms, card.expires_ms));
-        self.ended_here(*key, created_ms, expires_ms);
+        self.ender().end(*key, created_ms, expires_ms).await?;
         Ok(true)
     }
 
@@ -109,29 +116,54 @@ impl Sessions {
     /// to be allowed to; else only what this instance or its store can find is ended.
     pub async fn end_all(&self, whose: Whose<'_>, proven: bool) -> Result<usize> {
         let at_ms = clock::unix_now_ms();
-        let cards = self.list(whose).await?;
-        // The last used one last: whoever ends his own with the others needs it to try again, where the store goes away
-        // in between.
-        for card in cards.iter().rev() {
-            self.store.remove(&card.key).await?;
-            self.ended_here(card.key, card.created_ms, card.expires_ms);
+        let ended = self.end_found(whose, at_ms).await?;
+        if !proven && (self.in_cookie() || ended == 0) {
+            return Ok(ended);
         }
-        if proven || !self.in_cookie() {
-            let longest = Duration::from_millis(self.state.here.longest_ms.load(Ordering::Relaxed));
-            let keep = if self.in_cookie() { longest } else { HEARD };
-            for tag in self.ring.tags(&whose.parts()) {
-                self.state.here.ends.end_before(tag, at_ms, keep, proven);
-                if proven {
-                    self.tell(Event::EndedBefore { tag, at_ms });
-                }
+        let longest = Duration::from_millis(self.state.here.longest_ms.load(Ordering::Relaxed));
+        let keep = if self.in_cookie() { longest } else { HEARD };
+        for tag in self.ring.tags(&whose.parts()) {
+            self.state.here.ends.end_before(tag, at_ms, keep, proven);
+            if proven {
+                self.tell(Event::EndedBefore { tag, at_ms });
             }
         }
-        Ok(cards.len())
+        if self.in_cookie() {
+            return Ok(ended);
+        }
+        // SECURITY: OX-08. A sign-in that was written between the look and the mark; one that is written later finds the
+        // mark (`create`). In a store it would outlive the mark.
+        Ok(ended + self.end_found(whose, at_ms).await?)
+    }
+
+    /// Ends what the store has of somebody that began at `at_ms` or before; how many had not ended yet.
+    async fn end_found(&self, whose: Whose<'_>, at_ms: u64) -> Result<usize> {
+        let mut ended = 0;
+        // The last used one last: whoever ends his own with the others needs it to try again, where the store goes away
+        // in between.
+        for card in self.cards(whose).await?.iter().rev().filter(|card| card.created_ms <= at_ms) {
+            ended += usize::from(self.is_live(card));
+            self.ender().end(card.key, card.created_ms, card.expires_ms).await?;
+        }
+        Ok(ended)
     }
 
     /// The sessions of somebody, as far as the store knows (in cookie mode: as this instance has seen), the last used
     /// first.
     pub async fn list(&self, whose: Whose<'_>) -> Result<Vec<Card>> {
+        let mut cards = self.cards(whose).await?;
+        cards.retain(|card| self.is_live(card));
+        Ok(cards)
+    }
+
+    fn is_live(&self, card: &Card) -> bool {
+        let now = clock::unix_now_ms();
+        let idle = self.idle_ms > 0 && now.saturating_sub(card.seen_ms) >= self.idle_ms.saturating_add(self.touch_ms);
+        now < card.expires_ms && !idle && !self.state.here.ends.has_key(&card.key)
+    }
+
+    /// Also those that should not be there any more: a store that fails over may bring back what has ended.
+    async fn cards(&self, whose: Whose<'_>) -> Result<Vec<Card>> {
         let mut keys: Vec<Key> = Vec::new();
         for tag in self.ring.tags(&whose.indexed().parts()) {
             for key in self.store.tagged(&tag).await? {
@@ -140,16 +172,9 @@ impl Sessions {
                 }
             }
         }
-        let now = clock::unix_now_ms();
-        let ends = &self.state.here.ends;
-        let live = |card: &Card| {
-            let idle =
-                self.idle_ms > 0 && now.saturating_sub(card.seen_ms) >= self.idle_ms.saturating_add(self.touch_ms);
-            now < card.expires_ms && !idle && !ends.has_key(&card.key)
-        };
         let records = self.store.load_all(&keys).await?;
         let cards = records.iter().filter_map(|(key, record)| self.card(key, record));
-        let mut cards: Vec<Card> = cards.filter(|card| whose.takes(card) && live(card)).collect();
+        let mut cards: Vec<Card> = cards.filter(|card| whose.takes(card)).collect();
         cards.sort_by_key(|card| std::cmp::Reverse((card.seen_ms, card.created_ms)));
         Ok(cards)
     }
@@ -157,19 +182,23 @@ impl Sessions {
     /// Resolves when `session` is over, on whichever replica it ended.
     pub async fn ended(self: Arc<Self>, session: Arc<Session>) {
         let gaps = &self.state.here.gaps;
-        // Not what it is now: an end may have gone unheard since the request was let in. A store that others share is
-        // asked once in any case; the others have no gaps.
-        let mut known = 0;
+        // Nothing is known yet: the session was looked up a while ago, and what was missed since was missed.
+        let mut known = None;
+        let mut looked = Instant::now();
         loop {
             if self.has_ended(&session, clock::unix_now_ms()) {
                 return;
             }
+            // SECURITY: OX-02. Whoever takes nothing of a stream keeps it from looking, until the end is forgotten here.
+            if std::mem::replace(&mut looked, Instant::now()).elapsed() > HEARD / 2 {
+                known = None;
+            }
             // The other replicas were not heard for a while: what was missed is known to the store.
-            let now = gaps.load(Ordering::Acquire);
-            if now != known {
+            let now = Some(gaps.load(Ordering::Acquire));
+            if session.stored.is_some() && now != known {
                 match self.store.load(&session.key).await {
-                    Ok(None) if session.stored.is_some() => return,
-                    Ok(_) => known = now,
+                    Ok(None) => return,
+                    Ok(Some(_)) => known = now,
                     // Asked again in a moment.
                     Err(_) => {}
                 }
@@ -195,26 +224,71 @@ impl Sessions {
         self.store.is_marked(&mark(what, text)).await
     }
 
+    pub(super) fn ender(&self) -> Ender {
+        Ender {
+            store: self.store.clone(),
+            here: Arc::clone(&self.state.here),
+            control: self.state.control.clone(),
+            in_cookie: self.in_cookie(),
+        }
+    }
+
+    /// In the background: the store knows it already; this is for what others hold of it.
+    pub(super) fn tell(&self, event: Event) {
+        self.ender().tell(event);
+    }
+}
+
+/// What it takes to end one session, in a task of its own.
+#[derive(Clone)]
+pub(super) struct Ender {
+    store: Store,
+    here: Arc<Here>,
+    control: Handle,
+    in_cookie: bool,
+}
+
+impl Ender {
+    /// SECURITY: OX-02. Whoever asked for it may leave in between, and the store may do it and answer too late: what has
+    /// left the store must not live on in front of it, here or at another replica. So it is finished all the same.
+    pub(super) async fn end(&self, key: Key, began_ms: u64, expires_ms: u64) -> Result<()> {
+        let (ended, told) = oneshot::channel();
+        let this = self.clone();
+        self.control.spawn(async move {
+            let Err(error) = this.store.remove(&key).await else {
+                this.ended_here(key, began_ms, expires_ms);
+                let _ = ended.send(Ok(()));
+                return;
+            };
+            // Until it is known what became of it, the store is asked.
+            this.here.front.remove(&key);
+            this.here.ends.advance();
+            let _ = ended.send(Err(error));
+            for attempt in 0..TRY_TIMES {
+                tokio::time::sleep(TRY_AGAIN * 2_u32.pow(attempt)).await;
+                if this.store.remove(&key).await.is_ok() {
+                    return this.ended_here(key, began_ms, expires_ms);
+                }
+            }
+        });
+        told.await.unwrap_or_else(|_| Err(Error::new(Kind::Internal, "the end of a session was broken off")))
+    }
+
     fn ended_here(&self, key: Key, began_ms: u64, expires_ms: u64) {
-        let here = &self.state.here;
-        here.front.remove(&key);
-        let keep = if self.in_cookie() {
-            Duration::from_millis(expires_ms.saturating_sub(clock::unix_now_ms()))
-        } else {
-            HEARD
-        };
-        here.ends.end(key, began_ms, keep);
+        self.here.front.remove(&key);
+        let keep =
+            if self.in_cookie { Duration::from_millis(expires_ms.saturating_sub(clock::unix_now_ms())) } else { HEARD };
+        self.here.ends.end(key, began_ms, keep);
         self.tell(Event::Ended(key));
     }
 
-    /// In the background: the store has forgotten the session already; this is for what others hold of it.
-    pub(super) fn tell(&self, event: Event) {
+    fn tell(&self, event: Event) {
         let store = self.store.clone();
-        self.state.control.spawn(async move {
-            for attempt in 0..TELL_TIMES {
+        self.control.spawn(async move {
+            for attempt in 0..TRY_TIMES {
                 let Err(error) = store.announce(event).await else { return };
                 tracing::debug!(%error, "the other replicas were not told yet");
-                tokio::time::sleep(TELL_AGAIN * 2_u32.pow(attempt)).await;
+                tokio::time::sleep(TRY_AGAIN * 2_u32.pow(attempt)).await;
             }
         });
     }

@@ -16,12 +16,16 @@ use super::lookup::{TAG_DATA, TAG_TICKET};
 use super::manager::{Sessions, millis};
 use super::{Session, Stored};
 use crate::clock;
+use crate::config::settings;
 use crate::crypto::random;
 use crate::crypto::seal::{Place, Purpose};
 use crate::error::{Error, Kind, Result};
 use crate::http::cookie::{self as own, Found};
 use crate::provider::Provider;
 use crate::store::{Entry, Key, MAX_TAGGED, Record, Replaced};
+
+/// What another replica said before a session was made has been heard, or the loss of it noticed.
+const HEARD_BY_NOW: Duration = Duration::from_secs(5);
 
 /// What a list of sessions shows of one; it holds no token.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -102,8 +106,31 @@ impl Sessions {
         let session = self.build(data, stored);
         self.make_room(&session).await?;
         self.store.create(self.entry(&session)?).await?;
+        if self.has_ended(&session, now) {
+            self.revoke(&session).await?;
+            return Err(Error::new(
+                Kind::Callback,
+                "all sessions of this person were ended before this one was complete",
+            ));
+        }
         self.hold(&session);
+        self.look_again(Arc::clone(&session));
         Ok(session)
+    }
+
+    /// SECURITY: OX-08. An end of all at another replica may have looked before this record was written, and be heard of
+    /// only now. Its mark is forgotten one day, the record is not.
+    fn look_again(&self, session: Arc<Session>) {
+        if self.mode != settings::Store::Redis {
+            return;
+        }
+        let (ender, here) = (self.ender(), Arc::clone(&self.state.here));
+        self.state.control.spawn(async move {
+            tokio::time::sleep(HEARD_BY_NOW).await;
+            if here.ends.has(&session) {
+                let _ = ender.end(session.key, session.data.created_ms, session.data.expires_ms).await;
+            }
+        });
     }
 
     /// The store finds `MAX_TAGGED` sessions of one person: the oldest end before one could no longer be found, and so
@@ -193,7 +220,8 @@ impl Sessions {
         let opened = self.ring.open_bytes(Purpose::Card, place(key).get(), &[], &record.card)?;
         let mut card: Card = serde_json::from_slice(&opened.plain).ok()?;
         card.key = *key;
-        card.seen_ms = record.seen_ms;
+        // SECURITY: S-23. It is in clear, and what cannot be is not shown.
+        card.seen_ms = record.seen_ms.min(card.expires_ms);
         Some(card)
     }
 

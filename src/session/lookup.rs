@@ -21,7 +21,7 @@ pub(super) const CACHE_BYTES: u64 = 64 << 20;
 /// A cached session is read from its cookie again after this long.
 pub(super) const CACHE_AGE: Duration = Duration::from_secs(300);
 /// What a session is held for in front of its store, while the store tells of every change.
-const FRONT_AGE: Duration = Duration::from_secs(30);
+pub(super) const FRONT_AGE: Duration = Duration::from_secs(30);
 
 /// What a session cookie held.
 #[derive(Clone)]
@@ -57,8 +57,6 @@ pub struct Live {
     pub session: Arc<Session>,
     /// The cookie was sealed by an older key, or is from before there was a store.
     pub stale: bool,
-    /// Its time of use has grown old: `Sessions::touch`.
-    pub untouched: bool,
     /// It was at hand: neither opened nor asked for.
     pub cached: bool,
 }
@@ -120,8 +118,7 @@ impl Sessions {
         if !cached {
             self.cache.insert(key, opened.clone());
         }
-        let untouched = self.idle_ms > 0 && now_ms.saturating_sub(session.seen_ms()) >= self.touch_ms;
-        Ok(Some(Live { stale: opened.stale, untouched, session, cached }))
+        Ok(Some(Live { stale: opened.stale, session, cached }))
     }
 
     fn unseal(&self, sealed: &str, host: &str) -> Option<Cached> {
@@ -146,7 +143,7 @@ impl Sessions {
         // SECURITY: BL-04. While nothing is heard from the other replicas, nothing that is held here counts.
         if self.store.is_current()
             && let Some(session) = front.find(&key)
-            && session.generation == self.generation
+            && self.made(&session)
             && session.stored.is_some_and(|s| verify_slices_are_equal(&s.half, &ticket.half).is_ok())
             // Over by idleness: it may have been used at another replica.
             && !session.is_over(now_ms, self.idle_ms)
@@ -154,7 +151,12 @@ impl Sessions {
             return Ok(Some((session, true)));
         }
         let Some((session, stale)) = self.read(&key, ticket).await? else { return Ok(None) };
-        if session.is_over(now_ms, self.idle_ms) || self.has_ended(&session, now_ms) {
+        if self.state.here.ends.has(&session) {
+            self.clear_away(&session);
+            return Ok(None);
+        }
+        // By this instance's clock alone: no reason to take it from the others.
+        if session.is_over(now_ms, self.idle_ms) {
             return Ok(None);
         }
         self.hold(&session);
@@ -162,6 +164,14 @@ impl Sessions {
             self.reseal(Arc::clone(&session));
         }
         Ok(Some((session, false)))
+    }
+
+    /// SECURITY: OX-02. A session that ended and is in the store all the same: a failover lost its removal, or an end of
+    /// all did not find it there. What this instance remembers of its end will be forgotten; the record must not be left.
+    fn clear_away(&self, session: &Session) {
+        let (ender, key) = (self.ender(), session.key);
+        let (began_ms, expires_ms) = (session.data.created_ms, session.data.expires_ms);
+        self.state.control.spawn(async move { ender.end(key, began_ms, expires_ms).await });
     }
 
     /// What the store has under `key` now, and whether an older key sealed it.
@@ -177,7 +187,8 @@ impl Sessions {
         if data.id != ticket.id {
             return Ok(None);
         }
-        data.seen_ms = data.seen_ms.max(record.seen_ms);
+        // SECURITY: S-23. It is in clear: never later than it can be.
+        data.seen_ms = data.seen_ms.max(record.seen_ms.min(data.expires_ms));
         let stored = Stored { half: ticket.half, version: record.version };
         Ok(Some((self.build(data, Some(stored)), stale)))
     }
@@ -219,7 +230,7 @@ impl Sessions {
         if self.has_ended(&session, now_ms) {
             return None;
         }
-        if session.generation == self.generation {
+        if self.made(&session) {
             return Some(session);
         }
         // What it was used last is not what its data say.

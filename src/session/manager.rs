@@ -9,7 +9,7 @@ use cookie::SameSite;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-use super::lookup::{CACHE_AGE, CACHE_BYTES, Cached};
+use super::lookup::{CACHE_AGE, CACHE_BYTES, Cached, FRONT_AGE};
 use super::state::State;
 use super::{Jar, Session};
 use crate::config::settings::{self, CustomClaim};
@@ -107,9 +107,21 @@ impl Sessions {
             // Its end could not be heard of.
             return now_ms;
         }
-        let touch = if self.idle_ms > 0 { session.seen_ms() + self.touch_ms } else { u64::MAX };
+        let touch = if self.idle_ms > 0 { session.seen_ms().saturating_add(self.touch_ms) } else { u64::MAX };
         let refresh = session.data.tokens.refresh_ms.unwrap_or(u64::MAX);
-        session.data.expires_ms.min(touch).min(refresh)
+        // An end that one replica could not tell of is known to the store alone.
+        let front = if self.in_cookie() { u64::MAX } else { now_ms.saturating_add(millis(FRONT_AGE)) };
+        session.data.expires_ms.min(touch).min(refresh).min(front)
+    }
+
+    /// Whether this configuration made `session`: one from before a reload has the header values of another.
+    pub fn made(&self, session: &Session) -> bool {
+        session.generation == self.generation
+    }
+
+    /// Whether its time of use has grown old: `touch`.
+    pub fn is_untouched(&self, session: &Session, now_ms: u64) -> bool {
+        self.idle_ms > 0 && now_ms.saturating_sub(session.seen_ms()) >= self.touch_ms
     }
 
     pub fn jar<'a>(&'a self, host: &'a str) -> Jar<'a> {
