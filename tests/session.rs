@@ -437,3 +437,22 @@ fn s_05_a_reload_keeps_the_time_of_use_and_the_claims_of_kept_sessions() {
     assert_eq!(browser.fetch("/x").status, 200, "the reload took it for idle");
     assert_eq!(claims(&upstream), before);
 }
+
+#[test]
+fn s_05_use_counts_while_a_refresh_that_is_due_does_not_come() {
+    for store in ["cookie", "memory"] {
+        let session = format!("store = \"{store}\"\nidle_timeout = \"2s\"\nrefresh_before = \"1h\"");
+        let (provider, _upstream, gateway) = short_lived(12, true, &session);
+        let mut browser = gateway.signed_in();
+        provider
+            .demo
+            .control()
+            .fault(doorward::demo::provider::Endpoint::Token, doorward::demo::provider::Fault::Status(503));
+        // From half of the access token's life on, its refresh is due; until its end it is good.
+        let end = Instant::now() + Duration::from_millis(9_500);
+        eventually("more than the idle time after the refresh was due", || {
+            assert_eq!(browser.fetch("/x").status, 200, "{store}: taken for idle");
+            Instant::now() > end
+        });
+    }
+}
