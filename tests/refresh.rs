@@ -293,3 +293,19 @@ fn rf_16_a_sign_in_that_began_before_a_reload_or_a_restart_ends_well_after_it() 
     assert_eq!(other.fetch("/x").status, 200);
     assert_eq!(browser.fetch("/x").status, 200, "and who was signed in still is");
 }
+
+#[test]
+fn s_05_use_counts_while_a_refresh_that_is_due_does_not_come() {
+    for store in ["cookie", "memory"] {
+        let session = format!("store = \"{store}\"\nidle_timeout = \"2s\"\nrefresh_before = \"1h\"");
+        let (provider, _upstream, gateway) = short_lived(12, true, &session);
+        let mut browser = gateway.signed_in();
+        provider.demo.control().fault(Endpoint::Token, Fault::Status(503));
+        // From half of the access token's life on, its refresh is due; until its end it is good.
+        let end = Instant::now() + Duration::from_millis(9_500);
+        eventually("more than the idle time after the refresh was due", || {
+            assert_eq!(browser.fetch("/x").status, 200, "{store}: taken for idle");
+            Instant::now() > end
+        });
+    }
+}

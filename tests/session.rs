@@ -323,3 +323,22 @@ fn s_05_a_reload_keeps_the_time_of_use_and_the_claims_of_kept_sessions() {
     assert_eq!(browser.fetch("/x").status, 200, "the reload took it for idle");
     assert_eq!(claims(&upstream), before);
 }
+
+#[test]
+fn k_03_a_session_that_no_browser_can_hold_is_in_no_list_and_its_tokens_are_given_back() {
+    use doorward::demo::provider::{Endpoint, Fault};
+
+    let (provider, _upstream, gateway) = world("store = \"cookie\"");
+    let groups: Vec<String> =
+        (0..2_200).map(|i| format!("{:016x}", (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))).collect();
+    let claim = serde_json::json!(groups);
+    provider.demo.control().auto_login(Some("alice"));
+    let change = Fault::tamper(move |_, c| {
+        c.insert("groups".into(), claim.clone());
+    });
+    provider.demo.control().fault_times(Endpoint::Token, change, 1);
+    let page = gateway.browser().go("/");
+    assert!(page.text().contains("more information"), "{}", page.text());
+    assert_eq!(gateway.admin("/sessions?user=alice").json(), serde_json::json!([]));
+    eventually("the revocation", || provider.demo.stats().hits(Endpoint::Revocation) >= 1);
+}

@@ -85,25 +85,32 @@ async fn look_up(gateway: &Gateway, exchange: &mut Exchange, site: &Site, found:
     gateway.metrics.cache("session", live.cached);
     let mut session = Arc::clone(&live.session);
     let mut reissue = live.stale;
+    let mut under_way = false;
     // A browser that goes on sending the cookie of before gets the successor, and that may be due by now itself.
     for _ in 0..MOST_SUCCESSORS {
         if !Sessions::wants_refresh(&session, exchange.now_ms) {
             break;
         }
         match refreshed(gateway, exchange, &session).await? {
-            Some(Some(fresh)) => {
+            Renewed::Fresh(fresh) => {
                 session = fresh;
                 reissue = true;
             }
-            Some(None) => {
+            Renewed::Ended => {
                 exchange.cookies.extend(sessions.clear(found));
                 return Ok(false);
             }
-            None => break,
+            Renewed::UnderWay => {
+                under_way = true;
+                break;
+            }
+            Renewed::Not => break,
         }
     }
-    // Also what a refresh brought, perhaps long ago, and what waits for one that does not come: it is used now.
-    if sessions.is_untouched(&session, exchange.now_ms)
+    // Also what a refresh brought, perhaps long ago, and what has to do without one: it is used now. But not while one is
+    // under way: the cookie of before, on an answer that takes long, would take the place of its successor.
+    if !under_way
+        && sessions.is_untouched(&session, exchange.now_ms)
         && let Some(touched) = sessions.touch(&session)
     {
         session = touched;
@@ -119,20 +126,24 @@ async fn look_up(gateway: &Gateway, exchange: &mut Exchange, site: &Site, found:
     Ok(settled)
 }
 
-/// `Some(Some(session))` = renewed, `Some(None)` = ended, `None` = as it was.
-async fn refreshed(
-    gateway: &Gateway,
-    exchange: &Exchange,
-    session: &Arc<Session>,
-) -> Result<Option<Option<Arc<Session>>>> {
+/// What became of a refresh that was due.
+enum Renewed {
+    Fresh(Arc<Session>),
+    Ended,
+    UnderWay,
+    /// It goes on as it was.
+    Not,
+}
+
+async fn refreshed(gateway: &Gateway, exchange: &Exchange, session: &Arc<Session>) -> Result<Renewed> {
     let data = &session.data;
     let Some(provider) = gateway.provider_named(&data.provider).filter(|p| p.issuer() == data.issuer) else {
         // The provider is gone from the configuration: so is whoever it vouched for.
-        return Ok(Some(None));
+        return Ok(Renewed::Ended);
     };
     let metrics = Arc::clone(&gateway.metrics);
     let flight = gateway.sessions.refresh(session, provider, move |outcome| metrics.refresh(outcome));
-    let Some(flight) = flight else { return Ok(None) };
+    let Some(flight) = flight else { return Ok(Renewed::Not) };
     let must_wait = Sessions::needs_refresh(session, exchange.now_ms);
     let outcome = match flight.outcome() {
         Some(outcome) => {
@@ -140,17 +151,19 @@ async fn refreshed(
             outcome
         }
         // The token is still good: nobody waits (the refresh goes on by itself).
-        None if !must_wait => return Ok(None),
+        None if !must_wait => return Ok(Renewed::UnderWay),
         None => flight.wait(provider.settings().timeout).await,
     };
     match outcome {
         // SECURITY: OX-08. It may have been signed out while this request waited.
-        Outcome::Fresh(session) => Ok(Some(gateway.sessions.adopt(session, clock::unix_now_ms()))),
-        Outcome::Ended => Ok(Some(None)),
+        Outcome::Fresh(session) => {
+            Ok(gateway.sessions.adopt(session, clock::unix_now_ms()).map_or(Renewed::Ended, Renewed::Fresh))
+        }
+        Outcome::Ended => Ok(Renewed::Ended),
         Outcome::Failed if must_wait => Err(Error::new(
             Kind::ProviderUnavailable,
             "the access token has expired and the provider cannot renew it now",
         )),
-        Outcome::Failed => Ok(None),
+        Outcome::Failed => Ok(Renewed::Not),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use http::header::{ALLOW, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER};
+use http::header::{ACCEPT_LANGUAGE, ALLOW, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER};
 use http::uri::Authority;
 use http::{Method, StatusCode, Uri};
 use serde_json::{Value, json};
@@ -47,11 +47,14 @@ pub(super) async fn answer(
 
 /// SECURITY: GX-11. A page that an operator visits must neither read this nor act on it. Browsers say that a page asks by
 /// `Origin` or `Sec-Fetch-Site`, but for a page whose host name was made to lead here: that has its own name in `Host`,
-/// and where the address is loopback no honest client has.
+/// and where the address is loopback no honest client has. Elsewhere names are what they are; there the languages tell,
+/// which every browser sends for a page. (`fetch` of Node does as well, and is taken for one.)
 fn is_page(caller: &Caller, headers: &HeaderMap) -> bool {
-    let from_a_site = headers.get(SEC_FETCH_SITE).is_some_and(|site| site != "none" && site != "same-origin");
+    // No page came from here, so none has this origin.
+    let from_a_site = headers.get(SEC_FETCH_SITE).is_some_and(|site| site != "none");
     let loopback = caller.here.is_some_and(|ip| ip.to_canonical().is_loopback());
-    headers.contains_key(ORIGIN) || from_a_site || (loopback && !names_this_machine(headers))
+    let made_to_lead_here = if loopback { !names_this_machine(headers) } else { headers.contains_key(ACCEPT_LANGUAGE) };
+    headers.contains_key(ORIGIN) || from_a_site || made_to_lead_here
 }
 
 fn names_this_machine(headers: &HeaderMap) -> bool {
@@ -163,5 +166,7 @@ mod tests {
         }
         assert!(!asks("::1", &[]), "no Host at all");
         assert!(asks("10.0.0.7", &[("host", "doorward-admin.ops.svc:9180")]), "in a cluster");
+        assert!(!asks("10.0.0.7", &[("host", "evil.test:9180"), ("accept-language", "en")]), "rebound to a cluster");
+        assert!(!asks("127.0.0.1", &[("host", "localhost"), ("sec-fetch-site", "same-origin")]), "no page is ours");
     }
 }

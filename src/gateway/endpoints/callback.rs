@@ -99,11 +99,24 @@ async fn finish(call: &mut Call<'_>, found: &Found<'_>, login: &Login, answer: A
     let tokens = sessions.tokens(grant.tokens, None, provider);
     let begun = Begun { browser: agent::name(&call.parts.headers), address: Some(call.exchange.client) };
     let (refresh, access) = (tokens.refresh.clone(), tokens.access.clone());
-    let session = sessions.create(provider, identity, tokens, begun).await.inspect_err(|_| {
-        // Nobody will use them.
-        provider.revoke(refresh, access);
-    })?;
-    let cookies = sessions.issue(&session, call.host(), found)?;
+    // Nobody will use them.
+    let give_back = || provider.revoke(refresh, access);
+    let session = match sessions.create(provider, identity, tokens, begun).await {
+        Ok(session) => session,
+        Err(error) => {
+            give_back();
+            return Err(error);
+        }
+    };
+    let cookies = match sessions.issue(&session, call.host(), found) {
+        Ok(cookies) => cookies,
+        Err(error) => {
+            // No browser holds it: no list shall show it.
+            give_back();
+            sessions.revoke(&session).await?;
+            return Err(error);
+        }
+    };
     let jar = sessions.jar(call.host());
     let counted = match sessions.find(found, call.host(), call.exchange.now_ms).await? {
         Lookup::Live(old) => {
