@@ -53,8 +53,13 @@ fn is_page(caller: &Caller, headers: &HeaderMap) -> bool {
     // No page came from here, so none has this origin.
     let from_a_site = headers.get(SEC_FETCH_SITE).is_some_and(|site| site != "none");
     let loopback = caller.here.is_some_and(|ip| ip.to_canonical().is_loopback());
-    let made_to_lead_here = if loopback { !names_this_machine(headers) } else { headers.contains_key(ACCEPT_LANGUAGE) };
+    let made_to_lead_here = if loopback { !names_this_machine(headers) } else { speaks_a_language(headers) };
     headers.contains_key(ORIGIN) || from_a_site || made_to_lead_here
+}
+
+/// As browsers do; a program says nothing, or `*`.
+fn speaks_a_language(headers: &HeaderMap) -> bool {
+    headers.get(ACCEPT_LANGUAGE).is_some_and(|language| language != "*")
 }
 
 fn names_this_machine(headers: &HeaderMap) -> bool {
@@ -166,6 +171,7 @@ mod tests {
         }
         assert!(!asks("::1", &[]), "no Host at all");
         assert!(asks("10.0.0.7", &[("host", "doorward-admin.ops.svc:9180")]), "in a cluster");
+        assert!(asks("10.0.0.7", &[("host", "doorward-admin:9180"), ("accept-language", "*")]), "Node");
         assert!(!asks("10.0.0.7", &[("host", "evil.test:9180"), ("accept-language", "en")]), "rebound to a cluster");
         assert!(!asks("127.0.0.1", &[("host", "localhost"), ("sec-fetch-site", "same-origin")]), "no page is ours");
     }

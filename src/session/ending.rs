@@ -115,7 +115,11 @@ impl Sessions {
     /// Ends all sessions of somebody that have begun until now; how many were found. `proven` = whoever asks has proved
     /// to be allowed to; else only what this instance or its store can find is ended.
     pub async fn end_all(&self, whose: Whose<'_>, proven: bool) -> Result<usize> {
-        let at_ms = clock::unix_now_ms();
+        self.end_all_begun(whose, proven, clock::unix_now_ms()).await
+    }
+
+    /// The same, of those that began at `at_ms` or before.
+    pub async fn end_all_begun(&self, whose: Whose<'_>, proven: bool, at_ms: u64) -> Result<usize> {
         let ended = self.end_found(whose, at_ms).await?;
         if !proven && (self.in_cookie() || ended == 0) {
             return Ok(ended);

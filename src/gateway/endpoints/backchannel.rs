@@ -77,7 +77,10 @@ async fn log_out(call: &Call<'_>, body: Incoming) -> Result<()> {
         (Some(sub), None) => Whose::Subject { issuer, sub },
         (None, None) => return Err(bad("the logout token names nobody")),
     };
-    let ended = sessions.end_all(whose, true).await?;
+    // A token that comes late, with the provider's next try, is not meant for who has signed in again since.
+    let skew_ms = u64::try_from(provider.settings().clock_skew.as_millis()).unwrap_or(u64::MAX);
+    let at_ms = clock::unix_now_ms().min(token.iat_ms.saturating_add(1_000).saturating_add(skew_ms));
+    let ended = sessions.end_all_begun(whose, true, at_ms).await?;
     let left = Duration::from_millis(token.until_ms.saturating_sub(clock::unix_now_ms()));
     if !sessions.first(MARK, &name, left).await? {
         return Err(bad("the logout token came before"));
