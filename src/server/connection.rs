@@ -20,6 +20,9 @@ use crate::gateway::conn::{Conn, LOOK_EVERY};
 use crate::gateway::handle;
 use crate::net::listen::Io;
 
+/// What is read ahead of a slower upstream, or written ahead of the client; more where heads may be larger.
+const BUFFER: usize = 128 * 1024;
+
 /// Serves requests until either side has enough.
 pub async fn serve(stream: impl Io, conn: Arc<Conn>, common: Common) {
     let limits = common.live.load().gateway.settings.server.limits.clone();
@@ -36,6 +39,8 @@ pub async fn serve(stream: impl Io, conn: Arc<Conn>, common: Common) {
     // PERF: hyper's own header timeout takes a timer for every request; `Conn` keeps two numbers instead, looked at now
     // and then. `header_read_timeout` is therefore off on purpose.
     builder.max_header_size(limits.header_bytes).header_read_timeout(None);
+    // PERF: hyper would let the buffers of a fast stream grow to four times as much, for nothing.
+    builder.max_buf_size(limits.header_bytes.saturating_mul(2).max(BUFFER));
     let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
     let mut drain = common.drain.clone();
     let look = (limits.header_timeout.min(limits.idle_timeout) / 4).clamp(Duration::from_millis(50), LOOK_EVERY);
