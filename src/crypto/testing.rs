@@ -23,15 +23,15 @@ pub(crate) enum Signer {
 
 impl Signer {
     pub(crate) fn new_rsa() -> Self {
-        Self::Rsa(RsaKeyPair::generate(KeySize::Rsa2048).unwrap())
+        Self::Rsa(RsaKeyPair::generate(KeySize::Rsa2048).expect("without a key there is no test"))
     }
 
     pub(crate) fn new_ec() -> Self {
-        Self::Ec(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())
+        Self::Ec(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("without a key there is no test"))
     }
 
     pub(crate) fn new_ed() -> Self {
-        Self::Ed(Ed25519KeyPair::generate().unwrap())
+        Self::Ed(Ed25519KeyPair::generate().expect("without a key there is no test"))
     }
 
     pub(crate) fn jwk(&self, kid: &str) -> Value {
@@ -65,10 +65,10 @@ impl Signer {
                     &RSA_PKCS1_SHA256
                 };
                 let mut out = vec![0; pair.public_modulus_len()];
-                pair.sign(padding, &rng, message.as_bytes(), &mut out).unwrap();
+                pair.sign(padding, &rng, message.as_bytes(), &mut out).expect("a key of ours signs");
                 out
             }
-            Self::Ec(pair) => pair.sign(&rng, message.as_bytes()).unwrap().as_ref().to_vec(),
+            Self::Ec(pair) => pair.sign(&rng, message.as_bytes()).expect("a key of ours signs").as_ref().to_vec(),
             Self::Ed(pair) => pair.sign(message.as_bytes()).as_ref().to_vec(),
         };
         format!("{message}.{}", b64(signature))
@@ -93,7 +93,7 @@ pub(crate) fn hs256(secret: &[u8], header: &Value, claims: &Value) -> String {
 }
 
 pub(crate) fn set(keys: &[Value]) -> KeySet {
-    KeySet::parse(json!({"keys": keys}).to_string().as_bytes()).unwrap()
+    KeySet::parse(json!({"keys": keys}).to_string().as_bytes()).expect("what a test wrote as a key set is one")
 }
 
 pub(crate) fn b64(bytes: impl AsRef<[u8]>) -> String {

@@ -6,6 +6,7 @@ pub mod cookie;
 pub mod forwarded;
 pub mod headers;
 pub mod origin;
+pub mod parameter;
 pub mod refusal;
 pub mod reply;
 pub mod uri;

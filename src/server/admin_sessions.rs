@@ -13,6 +13,7 @@ use crate::audit;
 use crate::error::{Error, Kind, Result};
 use crate::gateway::Gateway;
 use crate::http::origin::is_loopback;
+use crate::http::parameter::only;
 use crate::http::reply::{self, Reply};
 use crate::session::ending::Whose;
 use crate::session::keeping::Card;
@@ -34,7 +35,7 @@ pub(super) async fn answer(
     }
     let reads = method == Method::GET || method == Method::HEAD;
     let id = uri.path().strip_prefix("/sessions/");
-    let outcome = match (id, user(uri.query())) {
+    let outcome = match (id, only(uri.query().unwrap_or_default().as_bytes(), "user")) {
         (Some(id), _) if method == Method::DELETE => end_one(gateway, caller, id).await,
         (Some(_), _) => Ok(not_allowed("DELETE")),
         (None, _) if !reads && method != Method::DELETE => Ok(not_allowed("GET, HEAD, DELETE")),
@@ -110,13 +111,6 @@ async fn end_all(gateway: &Gateway, caller: &Caller, user: &str) -> Result<Reply
     Ok(reply::json(StatusCode::OK, &json!({ "ended": ended })))
 }
 
-/// The one `user` of a query. Said twice or not at all, nobody is meant.
-fn user(query: Option<&str>) -> Option<String> {
-    let mut users = url::form_urlencoded::parse(query?.as_bytes()).filter(|(name, _)| name == "user");
-    let (_, user) = users.next()?;
-    users.next().is_none().then(|| user.into_owned()).filter(|user| !user.is_empty())
-}
-
 fn failed(error: &Error) -> Reply {
     tracing::warn!(kind = error.kind().as_str(), error = %Safe(&error.to_string()), "the list of sessions failed");
     match error.kind() {
@@ -141,14 +135,6 @@ fn failure(status: StatusCode, error: &str, message: &str) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn exactly_one_user_is_meant() {
-        assert_eq!(user(Some("user=a%20b&x=1")).as_deref(), Some("a b"));
-        for none in [None, Some(""), Some("user="), Some("User=a"), Some("user=a&user=a"), Some("user=&user=a")] {
-            assert_eq!(user(none), None, "{none:?}");
-        }
-    }
 
     #[test]
     fn gx_11_no_page_in_a_browser_gets_in() {

@@ -168,7 +168,7 @@ impl Sessions {
     /// look where somebody else was quicker or the store is away.
     pub(super) fn reseal(&self, session: Arc<Session>) {
         let Some(known) = session.stored.map(|s| s.version) else { return };
-        let stored = session.stored.map(|s| Stored { version: s.version + 1, ..s });
+        let stored = session.stored.map(|s| Stored { version: s.version.saturating_add(1), ..s });
         let next = self.build(Data { seen_ms: session.seen_ms(), ..session.data.clone() }, stored);
         let Ok(entry) = self.entry(&next) else { return };
         let (store, here) = (self.store.clone(), Arc::clone(&self.state.here));

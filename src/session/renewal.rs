@@ -154,7 +154,7 @@ impl Sessions {
         let mut pause = SAVE_AGAIN;
         loop {
             let known = stored.version;
-            let next = self.build(data.clone(), Some(Stored { version: known + 1, ..stored }));
+            let next = self.build(data.clone(), Some(Stored { version: known.saturating_add(1), ..stored }));
             let failure = match self.replace(&next, known).await {
                 Ok(Replaced::Done) => {
                     self.tell(Event::Changed(next.key));

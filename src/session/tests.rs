@@ -18,13 +18,14 @@ use super::lookup::{Live, Lookup};
 use super::manager::Sessions;
 use super::refresh::Outcome;
 use super::state::State;
-use super::testing::Server;
 use crate::clock;
-use crate::config::settings::{self, SameSite, Store};
+use crate::config::settings::{self, RedisServers, SameSite, Store};
 use crate::http::cookie::Found;
 use crate::provider::testing::{Answer, Op};
 use crate::provider::{self, Provider};
 use crate::secret::Secret;
+use crate::store::redis::testing::settings as redis;
+use crate::store::testing::{Server, eventually};
 
 const NAME: &str = "doorward";
 const HOST: &str = "app.example.com";
@@ -44,14 +45,14 @@ struct World {
 async fn each_store<F: Future<Output = ()>>(case: impl Fn(Arc<World>) -> F) {
     for store in [Store::Cookie, Store::Memory, Store::Redis] {
         let server = match store {
-            Store::Redis => match Server::start() {
+            Store::Redis => match Server::start(&[]) {
                 Some(server) => Some(server),
                 None => continue,
             },
             Store::Cookie | Store::Memory => None,
         };
         let op = Op::new().await;
-        let settings = settings(store, server.as_ref().map(Server::settings));
+        let settings = settings(store, server.as_ref().map(|s| redis(RedisServers::One("127.0.0.1".into(), s.port))));
         let provider = op.provider(|_| {});
         println!("{store:?}");
         case(Arc::new(World { settings, op, provider, _server: server })).await;
@@ -84,7 +85,7 @@ impl World {
         let keys = keys.iter().map(|k| Secret::new(*k)).collect();
         let settings = settings::Session { keys, ..self.settings.clone() };
         let sessions = Arc::new(Sessions::new(&settings, &[], true, Arc::clone(state)).unwrap());
-        until("the store is there", || sessions.is_store_up()).await;
+        eventually("the store is there", async || sessions.is_store_up()).await;
         sessions
     }
 
@@ -111,16 +112,6 @@ impl Jar {
     fn found(&self) -> Found<'_> {
         Found::scan(&self.0, NAME)
     }
-}
-
-async fn until(what: &str, is: impl Fn() -> bool) {
-    for _ in 0..1_000 {
-        if is() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("not within 10 s: {what}");
 }
 
 fn tokens(expires_in: u64) -> provider::Tokens {
@@ -172,13 +163,7 @@ async fn find(sessions: &Sessions, jar: &Jar) -> Option<Live> {
 
 /// Waits until `jar` opens nothing at `sessions`.
 async fn gone(sessions: &Sessions, jar: &Jar) {
-    for _ in 0..200 {
-        if find(sessions, jar).await.is_none() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("the session is still there after 2 s");
+    eventually("the session is gone", async || find(sessions, jar).await.is_none()).await;
 }
 
 #[tokio::test]
@@ -271,12 +256,7 @@ async fn s_13_an_older_key_opens_and_everything_moves_to_the_new_one() {
         let cookies = between.issue(&live.session, HOST, &jar.found()).unwrap();
         jar.keep(&cookies);
         let after = world.reloaded(&state, &[NEW]).await;
-        for _ in 0..500 {
-            if find(&after, &jar).await.is_some() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        eventually("the record is sealed anew", async || find(&after, &jar).await.is_some()).await;
         assert!(find(&after, &jar).await.is_some_and(|live| !live.stale));
         let listed = after.list(Whose::User("alice")).await.unwrap();
         assert_eq!(listed.len(), 1, "the list moves along");
@@ -342,11 +322,8 @@ async fn bl_04_somebody_s_sessions_are_listed_and_ended_together() {
         assert!(find(&sessions, &phone).await.is_none() && find(&sessions, &bob).await.is_some());
         assert!(sessions.list(alice).await.unwrap().is_empty());
 
-        until("the clock moves", {
-            let then = clock::unix_now_ms();
-            move || clock::unix_now_ms() > then
-        })
-        .await;
+        let then = clock::unix_now_ms();
+        eventually("the clock moves", async || clock::unix_now_ms() > then).await;
         let (_, again) = sign_in(&world, &sessions, "alice", "sid-4", 300).await;
         assert!(find(&sessions, &again).await.is_some(), "a later sign-in is not ended by an earlier logout");
         let id = sessions.list(alice).await.unwrap().first().unwrap().key;
@@ -395,7 +372,7 @@ async fn ox_08_a_session_that_ended_during_its_refresh_stays_dead() {
         world.op.put("/token", Answer { hangs: true, ..Answer::json(200, "") });
         let provider = world.op.provider(|p| p.timeout = Duration::from_secs(2));
         let flight = sessions.refresh(&session, &provider, |_| {}).unwrap();
-        until("the call", || !world.op.seen("/token").is_empty()).await;
+        eventually("the call", async || !world.op.seen("/token").is_empty()).await;
         sessions.revoke(&session).await.unwrap();
         assert!(!matches!(flight.wait(Duration::from_secs(10)).await, Outcome::Fresh(_)));
         assert!(find(&sessions, &jar).await.is_none());

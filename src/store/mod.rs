@@ -13,7 +13,7 @@ pub mod cache;
 pub mod memory;
 pub mod redis;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -189,14 +189,6 @@ impl Store {
         match self {
             Self::Memory(_) => true,
             Self::Redis(redis) => redis.is_current(),
-        }
-    }
-
-    /// Whether the store is reached now.
-    pub fn is_up(&self) -> bool {
-        match self {
-            Self::Memory(_) => true,
-            Self::Redis(redis) => redis.is_up(),
         }
     }
 

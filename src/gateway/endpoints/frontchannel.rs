@@ -8,6 +8,7 @@ use super::Call;
 use super::backchannel::{is_admitted, too_many};
 use crate::audit;
 use crate::error::Result;
+use crate::http::parameter::only;
 use crate::http::reply::{self, Reply};
 use crate::session::ending::Whose;
 
@@ -39,12 +40,8 @@ pub async fn frontchannel(call: &Call<'_>) -> Result<Reply> {
 
 /// FL-01. Both, each once; anything else names no session.
 fn named(query: &str) -> Option<(String, String)> {
-    let one = |wanted: &str| {
-        let mut values = url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == wanted);
-        let (_, value) = values.next()?;
-        values.next().is_none().then(|| value.into_owned()).filter(|v| !v.is_empty())
-    };
-    Some((one("iss")?, one("sid").filter(|sid| sid.chars().count() <= MAX_SID)?))
+    let query = query.as_bytes();
+    Some((only(query, "iss")?, only(query, "sid").filter(|sid| sid.chars().count() <= MAX_SID)?))
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use super::exchange::Exchange;
 use super::respond::Asker;
 use crate::config::settings::Access;
 use crate::error::{Error, Kind, Result};
+use crate::http::parameter::first;
 use crate::http::reply::{self, Reply};
 use crate::route::Selection;
 
@@ -129,11 +130,6 @@ pub async fn answer(
         Ok(reply) => reply,
         Err(error) => call.asker().failed(&error),
     }
-}
-
-/// The first value of `name` in a form-encoded text.
-fn first(encoded: &[u8], name: &str) -> Option<String> {
-    url::form_urlencoded::parse(encoded).find(|(n, _)| n == name).map(|(_, value)| value.into_owned())
 }
 
 /// SECURITY: FX-12. Whole within `limit`, however it trickles: nobody has signed in to come here.

@@ -7,14 +7,15 @@ use std::time::{Duration, UNIX_EPOCH};
 use http::StatusCode;
 use serde_json::json;
 
+use super::Call;
 use super::sign_out::{button, is_meant, proof};
-use super::{Call, first};
 use crate::audit;
 use crate::error::Result;
 use crate::gateway::authenticate::authenticate;
 use crate::gateway::challenge::login_url;
 use crate::gateway::navigation::wants_page;
 use crate::gateway::pages::{Action, Item, List, Page};
+use crate::http::parameter::first;
 use crate::http::reply::{self, Reply};
 use crate::session::Session;
 use crate::session::data::Begun;

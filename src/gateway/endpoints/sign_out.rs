@@ -4,7 +4,7 @@
 use http::StatusCode;
 use http::header::ORIGIN;
 
-use super::{Call, first};
+use super::Call;
 use crate::audit;
 use crate::clock;
 use crate::error::Result;
@@ -14,6 +14,7 @@ use crate::gateway::pages::{Action, Page};
 use crate::gateway::returns;
 use crate::http::cookie::Found;
 use crate::http::origin::Origin;
+use crate::http::parameter::first;
 use crate::http::reply::{self, Reply};
 use crate::session::Session;
 use crate::session::ending::Whose;

@@ -39,13 +39,9 @@ async fn ox_08_a_sign_in_that_an_end_of_all_overtook_leaves_nothing_in_the_store
         if session.stored.is_none() {
             return;
         }
-        for _ in 0..1_000 {
-            if sessions.store.load(&session.key).await.unwrap().is_none() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("it would come back to life when the mark is forgotten");
+        // Else it would come back to life when the mark is forgotten.
+        let is_gone = async || sessions.store.load(&session.key).await.unwrap().is_none();
+        eventually("the record is gone", is_gone).await;
     })
     .await;
 }

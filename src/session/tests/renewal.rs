@@ -44,25 +44,23 @@ async fn o_07_a_refused_grant_ends_the_session_and_a_provider_that_is_away_does_
             let sessions = Arc::clone(&sessions);
             let asked = world.op.seen("/token").len();
             world.op.put("/token", Answer::json(503, "{}"));
-            until("the next try", || {
+            eventually("the next try", async || {
                 let _ = sessions.refresh(&session, &world.provider, |_| {});
                 world.op.seen("/token").len() > asked
             })
             .await;
-            until("its end", || {
+            eventually("its end", async || {
                 let flight = sessions.refresh(&session, &world.provider, |_| {});
                 flight.is_some_and(|f| f.outcome().is_some())
             })
             .await;
         }
         world.op.put("/token", Answer::json(400, json!({ "error": "invalid_grant" })));
-        for _ in 0..2_000 {
+        eventually("the refusal", async || {
             let flight = sessions.refresh(&session, &world.provider, |_| {}).unwrap();
-            if matches!(flight.wait(Duration::from_secs(10)).await, Outcome::Ended) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+            matches!(flight.wait(Duration::from_secs(10)).await, Outcome::Ended)
+        })
+        .await;
         assert!(find(&sessions, &jar).await.is_none());
     })
     .await;

@@ -18,7 +18,7 @@ mod keep;
 mod lease;
 mod scripts;
 #[cfg(test)]
-pub(super) mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -205,7 +205,8 @@ impl Redis {
     }
 
     /// Whether there is a connection now.
-    pub fn is_up(&self) -> bool {
+    #[cfg(test)]
+    fn is_up(&self) -> bool {
         matches!(&*self.shared.link.borrow(), Link::Up { .. })
     }
 
