@@ -38,7 +38,7 @@ pub async fn authenticate(
     if single
         && let Some((session, rest)) = exchange.conn.known(first, site, epoch, exchange.now_ms)
         // SECURITY: while a reload swaps configurations, the older one may have made it in the newer one's epoch.
-        && gateway.sessions.made(&session)
+        && gateway.sessions.is_of_this_configuration(&session)
     {
         exchange.session = Some(session);
         return Ok(rest);

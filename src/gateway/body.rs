@@ -66,7 +66,12 @@ impl Life {
         if self.ended.is_none() && self.looks != looks {
             self.ended = Some(Box::pin(Arc::clone(&self.sessions).ended(Arc::clone(&self.session))));
         }
-        self.ended.as_mut().is_some_and(|ended| ended.as_mut().poll(cx).is_ready())
+        if self.ended.as_mut().is_some_and(|ended| ended.as_mut().poll(cx).is_ready()) {
+            // Whoever asks again after the end gets the same answer, not a panic.
+            self.ended = Some(Box::pin(std::future::ready(())));
+            return true;
+        }
+        false
     }
 }
 
@@ -184,6 +189,6 @@ mod tests {
         sessions.revoke(&session).await.unwrap();
         tokio::time::pause();
         tokio::time::advance(std::time::Duration::from_secs(2)).await;
-        assert!(next(9).await);
+        assert!(next(9).await && next(9).await, "and stays over");
     }
 }

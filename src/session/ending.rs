@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::data::Data;
 use super::keeping::Card;
 use super::manager::{Sessions, millis};
-use super::state::{HEARD, Here};
+use super::state::{HEARD, Local};
 use super::{Session, sha256};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
@@ -124,10 +124,10 @@ impl Sessions {
         if !proven && (self.in_cookie() || ended == 0) {
             return Ok(ended);
         }
-        let longest = Duration::from_millis(self.state.here.longest_ms.load(Ordering::Relaxed));
+        let longest = Duration::from_millis(self.state.local.longest_ms.load(Ordering::Relaxed));
         let keep = if self.in_cookie() { longest } else { HEARD };
         for tag in self.ring.tags(&whose.parts()) {
-            self.state.here.ends.end_before(tag, at_ms, keep, proven);
+            self.state.local.ends.end_before(tag, at_ms, keep, proven);
             if proven {
                 self.tell(Event::EndedBefore { tag, at_ms });
             }
@@ -163,7 +163,7 @@ impl Sessions {
     fn is_live(&self, card: &Card) -> bool {
         let now = clock::unix_now_ms();
         let idle = self.idle_ms > 0 && now.saturating_sub(card.seen_ms) >= self.idle_ms.saturating_add(self.touch_ms);
-        now < card.expires_ms && !idle && !self.state.here.ends.has_key(&card.key)
+        now < card.expires_ms && !idle && !self.state.local.ends.has_key(&card.key)
     }
 
     /// Also those that should not be there any more: a store that fails over may bring back what has ended.
@@ -185,7 +185,7 @@ impl Sessions {
 
     /// Resolves when `session` is over, on whichever replica it ended.
     pub async fn ended(self: Arc<Self>, session: Arc<Session>) {
-        let gaps = &self.state.here.gaps;
+        let gaps = &self.state.local.gaps;
         // Nothing is known yet: the session was looked up a while ago, and what was missed since was missed.
         let mut known = None;
         let mut looked = Instant::now();
@@ -231,7 +231,7 @@ impl Sessions {
     pub(super) fn ender(&self) -> Ender {
         Ender {
             store: self.store.clone(),
-            here: Arc::clone(&self.state.here),
+            local: Arc::clone(&self.state.local),
             control: self.state.control.clone(),
             in_cookie: self.in_cookie(),
         }
@@ -247,7 +247,7 @@ impl Sessions {
 #[derive(Clone)]
 pub(super) struct Ender {
     store: Store,
-    here: Arc<Here>,
+    local: Arc<Local>,
     control: Handle,
     in_cookie: bool,
 }
@@ -265,8 +265,8 @@ impl Ender {
                 return;
             };
             // Until it is known what became of it, the store is asked.
-            this.here.front.remove(&key);
-            this.here.ends.advance();
+            this.local.front.remove(&key);
+            this.local.ends.advance();
             let _ = ended.send(Err(error));
             for attempt in 0..TRY_TIMES {
                 tokio::time::sleep(TRY_AGAIN * 2_u32.pow(attempt)).await;
@@ -279,10 +279,10 @@ impl Ender {
     }
 
     fn ended_here(&self, key: Key, began_ms: u64, expires_ms: u64) {
-        self.here.front.remove(&key);
+        self.local.front.remove(&key);
         let keep =
             if self.in_cookie { Duration::from_millis(expires_ms.saturating_sub(clock::unix_now_ms())) } else { HEARD };
-        self.here.ends.end(key, began_ms, keep);
+        self.local.ends.end(key, began_ms, keep);
         self.tell(Event::Ended(key));
     }
 

@@ -113,7 +113,7 @@ impl Sessions {
                 "all sessions of this person were ended before this one was complete",
             ));
         }
-        self.hold(&session);
+        self.put_in_front(&session);
         self.look_again(Arc::clone(&session));
         Ok(session)
     }
@@ -124,10 +124,10 @@ impl Sessions {
         if self.mode != settings::Store::Redis {
             return;
         }
-        let (ender, here) = (self.ender(), Arc::clone(&self.state.here));
+        let (ender, local) = (self.ender(), Arc::clone(&self.state.local));
         self.state.control.spawn(async move {
             tokio::time::sleep(HEARD_BY_NOW).await;
-            if here.ends.has(&session) {
+            if local.ends.has(&session) {
                 let _ = ender.end(session.key, session.data.created_ms, session.data.expires_ms).await;
             }
         });
@@ -145,7 +145,7 @@ impl Sessions {
     }
 
     /// In cookie mode: makes sure that this instance can list the session, under the first key.
-    pub(super) async fn see(&self, session: &Session) -> Result<()> {
+    pub(super) async fn note_card(&self, session: &Session) -> Result<()> {
         let known = self.store.load(&session.key).await?;
         let name = place(&session.key);
         let opened = known.and_then(|r| self.ring.open_bytes(Purpose::Card, name.get(), &[], &r.card));
@@ -159,7 +159,7 @@ impl Sessions {
     pub(super) async fn replace(&self, session: &Arc<Session>, known: u64) -> Result<Replaced> {
         let replaced = self.store.replace(self.entry(session)?, known).await?;
         if replaced == Replaced::Done {
-            self.hold(session);
+            self.put_in_front(session);
         }
         Ok(replaced)
     }
@@ -171,10 +171,10 @@ impl Sessions {
         let stored = session.stored.map(|s| Stored { version: s.version.saturating_add(1), ..s });
         let next = self.build(Data { seen_ms: session.seen_ms(), ..session.data.clone() }, stored);
         let Ok(entry) = self.entry(&next) else { return };
-        let (store, here) = (self.store.clone(), Arc::clone(&self.state.here));
+        let (store, local) = (self.store.clone(), Arc::clone(&self.state.local));
         self.state.control.spawn(async move {
             if let Ok(Replaced::Done) = store.replace(entry, known).await {
-                here.front.remove(&next.key);
+                local.front.remove(&next.key);
             }
         });
     }

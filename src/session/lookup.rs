@@ -113,7 +113,7 @@ impl Sessions {
             return Ok(None);
         }
         if self.in_cookie() && (!cached || opened.stale) {
-            self.see(&session).await?;
+            self.note_card(&session).await?;
         }
         if !cached {
             self.cache.insert(key, opened.clone());
@@ -139,11 +139,11 @@ impl Sessions {
     /// A stored session, and whether it was at hand.
     pub(super) async fn fetch(&self, ticket: &Ticket, now_ms: u64) -> Result<Option<(Arc<Session>, bool)>> {
         let key = sha256(&ticket.id);
-        let front = &self.state.here.front;
+        let front = &self.state.local.front;
         // SECURITY: BL-04. While nothing is heard from the other replicas, nothing that is held here counts.
         if self.store.is_current()
             && let Some(session) = front.find(&key)
-            && self.made(&session)
+            && self.is_of_this_configuration(&session)
             && session.stored.is_some_and(|s| verify_slices_are_equal(&s.half, &ticket.half).is_ok())
             // Over by idleness: it may have been used at another replica.
             && !session.is_over(now_ms, self.idle_ms)
@@ -151,7 +151,7 @@ impl Sessions {
             return Ok(Some((session, true)));
         }
         let Some((session, stale)) = self.read(&key, ticket).await? else { return Ok(None) };
-        if self.state.here.ends.has(&session) {
+        if self.state.local.ends.has(&session) {
             self.clear_away(&session);
             return Ok(None);
         }
@@ -159,7 +159,7 @@ impl Sessions {
         if session.is_over(now_ms, self.idle_ms) {
             return Ok(None);
         }
-        self.hold(&session);
+        self.put_in_front(&session);
         if stale {
             self.reseal(Arc::clone(&session));
         }
@@ -193,9 +193,9 @@ impl Sessions {
         Ok(Some((self.build(data, Some(stored)), stale)))
     }
 
-    pub(super) fn hold(&self, session: &Arc<Session>) {
+    pub(super) fn put_in_front(&self, session: &Arc<Session>) {
         if self.store.is_current() {
-            self.state.here.front.put(session, FRONT_AGE);
+            self.state.local.front.put(session, FRONT_AGE);
         }
     }
 
@@ -209,8 +209,8 @@ impl Sessions {
             match this.store.touch(&key, now, expires_ms, this.keep(expires_ms)).await {
                 Ok(false) if !this.in_cookie() => {
                     // Its end was not heard of.
-                    this.state.here.front.remove(&key);
-                    this.state.here.ends.advance();
+                    this.state.local.front.remove(&key);
+                    this.state.local.ends.advance();
                 }
                 Ok(_) => {}
                 Err(error) => tracing::debug!(%error, "a session's time of use was not written"),
@@ -221,7 +221,7 @@ impl Sessions {
 
     /// Whether `session` has ended, as far as this instance knows.
     pub fn has_ended(&self, session: &Session, now_ms: u64) -> bool {
-        now_ms >= session.data.expires_ms || self.state.here.ends.has(session)
+        now_ms >= session.data.expires_ms || self.state.local.ends.has(session)
     }
 
     /// A session that another request, or another configuration, has made: `None` when it has ended since, and with its
@@ -230,7 +230,7 @@ impl Sessions {
         if self.has_ended(&session, now_ms) {
             return None;
         }
-        if self.made(&session) {
+        if self.is_of_this_configuration(&session) {
             return Some(session);
         }
         // What it was used last is not what its data say.

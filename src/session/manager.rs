@@ -50,8 +50,8 @@ impl Sessions {
             settings::SameSite::Strict => SameSite::Strict,
         };
         let store = state.store(settings)?;
-        let generation = state.here.ends.advance();
-        state.here.longest_ms.fetch_max(millis(settings.lifetime), Ordering::Relaxed);
+        let generation = state.local.ends.advance();
+        state.local.longest_ms.fetch_max(millis(settings.lifetime), Ordering::Relaxed);
         Ok(Self {
             state,
             ring,
@@ -115,7 +115,7 @@ impl Sessions {
     }
 
     /// Whether this configuration made `session`: one from before a reload has the header values of another.
-    pub fn made(&self, session: &Session) -> bool {
+    pub fn is_of_this_configuration(&self, session: &Session) -> bool {
         session.generation == self.generation
     }
 

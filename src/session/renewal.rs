@@ -191,7 +191,7 @@ impl Sessions {
         if tokens.refresh == then.refresh && tokens.expires_ms == then.expires_ms {
             return Ok(Again::Same(now.stored.map_or(0, |s| s.version)));
         }
-        self.hold(&now);
+        self.put_in_front(&now);
         Ok(Again::Other(now))
     }
 

@@ -26,7 +26,7 @@ const FRONT_BYTES: u64 = 64 << 20;
 
 pub struct State {
     pub(super) control: Handle,
-    pub(super) here: Arc<Here>,
+    pub(super) local: Arc<Local>,
     pub(super) refreshes: Refreshes,
     pub limiter: Limiter,
     /// The limit on logout tokens and front-channel calls: nobody has signed in to send one.
@@ -40,7 +40,7 @@ pub struct State {
 
 /// What this instance keeps of sessions outside of their store, and what it hears of them from other replicas.
 #[derive(Default)]
-pub struct Here {
+pub struct Local {
     pub(super) ends: Ends,
     pub(super) front: Front,
     /// How often ends may have gone unheard.
@@ -81,7 +81,7 @@ impl Front {
 /// request that read it before.
 pub(super) const HEARD: Duration = Duration::from_secs(600);
 
-impl Listener for Here {
+impl Listener for Local {
     fn heard(&self, event: Event) {
         match event {
             Event::Changed(key) => self.front.remove(&key),
@@ -105,7 +105,7 @@ impl State {
     pub fn new(control: Handle) -> Self {
         Self {
             control,
-            here: Arc::default(),
+            local: Arc::default(),
             refreshes: Refreshes::default(),
             limiter: Limiter::default(),
             logout_limiter: Limiter::default(),
@@ -116,7 +116,7 @@ impl State {
     }
 
     pub fn epoch(&self) -> u64 {
-        self.here.ends.epoch()
+        self.local.ends.epoch()
     }
 
     /// The store of these settings; a Redis whose settings did not change keeps its connection.
@@ -136,8 +136,8 @@ impl State {
         match &*kept {
             Some((known, redis)) if known == wanted => Ok(redis.clone()),
             _ => {
-                let here: Arc<dyn Listener> = self.here.clone();
-                let redis = Redis::start(wanted, self.control.clone(), here)?;
+                let local: Arc<dyn Listener> = self.local.clone();
+                let redis = Redis::start(wanted, self.control.clone(), local)?;
                 *kept = Some((wanted.clone(), redis.clone()));
                 Ok(redis)
             }
@@ -149,7 +149,7 @@ impl State {
         match store {
             settings::Store::Cookie => self.seen.count(),
             settings::Store::Memory => self.memory.count(),
-            settings::Store::Redis => self.here.front.count(),
+            settings::Store::Redis => self.local.front.count(),
         }
     }
 }

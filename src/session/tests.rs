@@ -395,7 +395,7 @@ async fn s_23_a_record_under_another_name_or_without_its_cookie_opens_nothing() 
         let mut entry = sessions.entry(&bob).unwrap();
         entry.record = moved;
         sessions.store.create(entry).await.unwrap();
-        sessions.state.here.front.remove(&bob.key);
+        sessions.state.local.front.remove(&bob.key);
         assert!(find(&sessions, &bobs).await.is_none(), "alice's record under bob's name");
         assert!(sessions.list(Whose::User("bob")).await.unwrap().is_empty());
         assert!(find(&sessions, &alices).await.is_some());

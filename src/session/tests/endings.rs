@@ -52,7 +52,7 @@ async fn ox_08_a_sign_in_begun_before_an_end_of_all_is_not_completed_after_it() 
         let sessions = world.replica(&[OLD]).await;
         let issuer = world.provider.issuer();
         let tag = sessions.ring.tags(&[b"sub", issuer.as_bytes(), b"alice"]).next().unwrap();
-        sessions.state.here.ends.end_before(tag, clock::unix_now_ms() + 60_000, Duration::from_secs(600), true);
+        sessions.state.local.ends.end_before(tag, clock::unix_now_ms() + 60_000, Duration::from_secs(600), true);
         let tokens: Tokens = sessions.tokens(tokens(300), None, &world.provider);
         let created = sessions.create(&world.provider, identity("alice", "sid-1"), tokens, Begun::default()).await;
         assert!(created.is_err());

@@ -135,7 +135,11 @@ impl Ear<'_> {
     fn hear(&self, message: &Msg) {
         match decode(message.get_payload_bytes()) {
             Some(event) => self.listener.heard(event),
-            None => tracing::debug!("redis brought an event that is none"),
+            None => {
+                // A newer replica may say what we do not understand: then nothing that is held here counts any more.
+                tracing::debug!("redis brought an event that is none of this version");
+                self.listener.missed();
+            }
         }
     }
 
