@@ -17,6 +17,7 @@ pub mod gateway;
 pub mod policy;
 pub mod route;
 
+pub mod machine;
 pub mod session;
 
 pub mod provider;

@@ -112,7 +112,7 @@ fn the_least_configuration_has_the_documented_defaults() {
     let route = &settings.routes[0];
     assert_eq!((route.name.as_str(), &route.host), ("/", &HostMatch::Any));
     assert_eq!(route.path, PathMatch::Prefix("/".to_owned()));
-    assert_eq!(route.provider, Some(0));
+    assert_eq!(route.providers, [0]);
     assert_eq!(route.identity.len(), 4);
     assert_eq!(route.upstream.options.idle_timeout, Duration::from_secs(4));
     assert!(route.upstream.options.pass_host);
@@ -505,7 +505,7 @@ fn a_route_in_full() {
     assert_eq!(settings.custom_claims[0].separator, ";");
     assert_eq!(route.require.max_age, Some(Duration::from_secs(900)));
     assert_eq!(route.strip_prefix.as_deref(), Some("/app"));
-    assert!(route.machine && !route.upstream.options.pass_host);
+    assert!(route.machine.is_some() && !route.upstream.options.pass_host);
 }
 
 #[test]
@@ -515,7 +515,7 @@ fn several_providers_must_be_named() {
     let empty = format!("{}{second}", with("[[route]]", "provider = \"\""));
     assert_eq!(only_problem(&empty).key, "route[1].provider");
     let text = format!("{}{second}", with("[[route]]", "provider = \"second\""));
-    assert_eq!(Case::of(&text).settings().routes[0].provider, Some(1));
+    assert_eq!(Case::of(&text).settings().routes[0].providers, [1]);
 }
 
 #[test]

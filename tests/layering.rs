@@ -21,6 +21,7 @@ const ROOMS: &[&[&str]] = &[
     &["server"],
     &["gateway"],
     &["policy", "route"],
+    &["machine"],
     &["session"],
     &["provider"],
     &["store"],

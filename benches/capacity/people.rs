@@ -40,7 +40,7 @@ impl Site {
         let provider =
             Provider::new(&settings.providers[0], &[], Handle::current(), Arc::new(|_, _| {})).expect("a provider");
         let state = Arc::new(State::new(Handle::current()));
-        let sessions = Arc::new(Sessions::new(&settings.session, &[], true, Arc::clone(&state)).unwrap());
+        let sessions = Arc::new(Sessions::new(&settings.session, &[], Vec::new(), true, Arc::clone(&state)).unwrap());
         let mut patience = 1_000;
         while !sessions.is_store_up() {
             patience -= 1;
@@ -52,7 +52,7 @@ impl Site {
 
     /// The same site after a reload: it has its store, and nothing in hand.
     pub(crate) fn reloaded(&self) -> Arc<Sessions> {
-        Arc::new(Sessions::new(&self.settings.session, &[], true, Arc::clone(&self.state)).unwrap())
+        Arc::new(Sessions::new(&self.settings.session, &[], Vec::new(), true, Arc::clone(&self.state)).unwrap())
     }
 
     /// Signs in the person of this number; the `Cookie` header that the browser sends from then on.

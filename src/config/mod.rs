@@ -139,10 +139,12 @@ fn settings_of(reader: &Reader) -> Settings {
         server: server.server,
         admin,
         providers,
+        issuers: Vec::new(),
         session,
         telemetry,
         routes,
         custom_claims,
+        rule_claims: Vec::new(),
         warnings: Vec::new(),
     }
 }

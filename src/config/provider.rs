@@ -7,7 +7,7 @@ use url::Url;
 use super::problem::Reason;
 use super::read::Table;
 use super::secrets;
-use super::settings::{Claims, ClientAuth, OWN_PARAMETERS, Par, Provider};
+use super::settings::{Callback, Claims, ClientAuth, Flow, OWN_PARAMETERS, Par, Provider, ProviderKind, ResponseMode};
 use super::values::{self, seconds};
 use crate::http::origin::Origin;
 use crate::secret::Secret;
@@ -35,6 +35,13 @@ pub(super) fn provider(name: String, table: Table<'_>) -> Provider {
     let insecure = table.boolean("insecure", false);
     let client_secret = table.entry("client_secret").and_then(secrets::secret);
     let provider = Provider {
+        kind: ProviderKind::Oidc,
+        client_key: None,
+        client_cert: None,
+        dpop: false,
+        flow: Flow::Code,
+        response_mode: ResponseMode::Query,
+        callback: Callback::Shared,
         issuer: issuer(&table, &name, insecure),
         client_id: client_id(&table),
         client_auth: client_auth(&table),

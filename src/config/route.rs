@@ -5,7 +5,8 @@ use super::problem::Reason;
 use super::read::Table;
 use super::rules;
 use super::settings::{
-    Access, CustomClaim, HostMatch, PathMatch, Policy, Provider, Require, Route, Unauthenticated, Upstream,
+    Access, CustomClaim, HostMatch, Machine, Mode, PathMatch, Policy, Provider, Require, Route, Unauthenticated,
+    Upstream, UpstreamAuth,
 };
 use super::upstream;
 use super::values;
@@ -60,11 +61,15 @@ pub(super) fn route(mut table: Table<'_>, context: &Context<'_>, claims: &mut Ve
         [("auto", Unauthenticated::Auto), ("redirect", Unauthenticated::Redirect), ("401", Unauthenticated::Status401)];
     let route = Route {
         name: name.unwrap_or_else(|| default_name(&host, &path, &methods)),
-        provider: provider(&table, word, context),
+        providers: provider(&table, word, context).into_iter().collect(),
         require: table.table("require").map(require).unwrap_or_default(),
         origins: table.list("origins", origin).unwrap_or_default(),
         strip_prefix: strip_prefix(&table, &path),
-        machine: table.table("machine").map(machine).is_some(),
+        machine: table.table("machine").map(machine),
+        upstream_auth: UpstreamAuth::None,
+        mode: Mode::Enforce,
+        raw_path: false,
+        allow_preflight: false,
         unauthenticated: table.choice("unauthenticated", &unauthenticated, &[]).unwrap_or(Unauthenticated::Auto),
         upstream: Upstream {
             target: upstream::target(&table, word == Word::Deny),
@@ -257,9 +262,17 @@ fn strip_prefix(table: &Table<'_>, route: &PathMatch) -> Option<String> {
 }
 
 /// In this version a machine's token is recognised and refused; which ones will be trusted is read and kept nowhere.
-fn machine(table: Table<'_>) {
+fn machine(table: Table<'_>) -> Machine {
     for key in ["issuers", "audience"] {
         table.list(key, |_| Ok(()));
     }
     table.close(&["introspect", "basic", "resource_metadata"]);
+    Machine {
+        issuers: Vec::new(),
+        audience: Vec::new(),
+        introspect: None,
+        basic: None,
+        resource_metadata: false,
+        rfc9068: false,
+    }
 }

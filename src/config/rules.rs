@@ -47,6 +47,12 @@ fn rule(table: Table<'_>, providers: &[String]) -> Rule {
         );
     }
     let rule = Rule {
+        claims: Vec::new(),
+        scope: Vec::new(),
+        issuer: Vec::new(),
+        client: Vec::new(),
+        network: Vec::new(),
+        method: Vec::new(),
         user: names(&table, "user", any),
         email: names(&table, "email", email),
         email_domain: names(&table, "email_domain", email_domain),

@@ -42,6 +42,7 @@ pub(super) fn server(table: Table<'_>) -> Read {
         workers: usize::try_from(table.integer("workers", 0..=1024, 0)).unwrap_or(0),
         tls: table.table("tls").and_then(tls),
         limits: limits(table.section("limits")),
+        show_rule: table.boolean("show_rule", false),
         listen,
     };
     let insecure = table.boolean("insecure", false);
@@ -192,12 +193,14 @@ fn limits(table: Table<'_>) -> Limits {
     });
     let connections = table.integer("connections", 1..=10_000_000, 20_000);
     let logins_per_minute = table.integer("logins_per_minute", 1..=u64::from(u32::MAX), 60);
+    let refused_tokens = table.integer("refused_tokens_per_minute", 1..=u64::from(u32::MAX), 600);
     let limits = Limits {
         header_timeout: table.timeout("header_timeout", seconds(10)),
         idle_timeout: table.timeout("idle_timeout", seconds(75)),
         header_bytes: header_bytes.unwrap_or(64 * 1024),
         connections: usize::try_from(connections).unwrap_or(usize::MAX),
         logins_per_minute: u32::try_from(logins_per_minute).unwrap_or(u32::MAX),
+        refused_tokens_per_minute: u32::try_from(refused_tokens).unwrap_or(u32::MAX),
     };
     table.close(&[]);
     limits

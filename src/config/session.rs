@@ -42,6 +42,7 @@ pub(super) fn session(table: Table<'_>, public_url: Option<&Origin>) -> Session 
         refresh_before: table.duration("refresh_before", seconds(60)),
         refresh_grace: table.duration("refresh_grace", seconds(60)),
         store,
+        hand_over: false,
         redis,
     };
     if !table.has("keys") && table.reader().layers.has_file() {

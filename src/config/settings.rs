@@ -19,17 +19,32 @@ pub struct Settings {
     pub admin: Option<Admin>,
     /// At least one, unless every route is public or deny. Sorted by name.
     pub providers: Vec<Provider>,
+    /// Trusted for the tokens of machines only. Sorted by name; no name is a provider's too.
+    pub issuers: Vec<Issuer>,
     pub session: Session,
     pub telemetry: Telemetry,
     /// At least one.
     pub routes: Vec<Route>,
     /// What `IdentityValue::Custom` points into: each distinct claim and separator once.
     pub custom_claims: Vec<CustomClaim>,
+    /// The dotted paths of `claim.…` in rules, each once.
+    pub rule_claims: Vec<String>,
     /// One sentence each, printed by `check` and logged at start.
     pub warnings: Vec<String>,
 }
 
 impl Settings {
+    /// What is kept of somebody's claims beside the four that have a name of their own: for headers, and for rules.
+    pub fn kept_claims(&self) -> Vec<String> {
+        let mut kept: Vec<String> = Vec::new();
+        for claim in self.custom_claims.iter().map(|c| &c.claim).chain(&self.rule_claims) {
+            if !kept.contains(claim) {
+                kept.push(claim.clone());
+            }
+        }
+        kept
+    }
+
     /// The names of every custom identity header, each once: what no client may send.
     pub fn identity_names(&self) -> Vec<HeaderName> {
         let mut names: Vec<HeaderName> = Vec::new();
@@ -57,6 +72,8 @@ pub struct Server {
     pub workers: usize,
     pub tls: Option<Tls>,
     pub limits: Limits,
+    /// A 403 names the rule that refused: for whoever may know how access is decided.
+    pub show_rule: bool,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -90,6 +107,8 @@ pub struct Limits {
     pub header_bytes: usize,
     pub connections: usize,
     pub logins_per_minute: u32,
+    /// Refused tokens and passwords of machines, for each client address; beyond, what is not known yet is 429.
+    pub refused_tokens_per_minute: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -101,11 +120,22 @@ pub struct Admin {
 pub struct Provider {
     /// The section's name, `[provider.NAME]`.
     pub name: String,
-    /// As written: OpenID Connect compares it byte for byte.
+    pub kind: ProviderKind,
+    /// As written: OpenID Connect compares it byte for byte. Of a provider without OpenID: the origin of its
+    /// `authorization_url`, a name that no ID token bears.
     pub issuer: String,
     pub client_id: String,
     pub client_secret: Option<Secret>,
     pub client_auth: ClientAuth,
+    /// Signs client assertions (`private_key_jwt`).
+    pub client_key: Option<ClientKey>,
+    /// Shown to the provider in TLS (RFC 8705).
+    pub client_cert: Option<ClientCert>,
+    /// Sender-constrained tokens (RFC 9449), towards the token endpoint and userinfo.
+    pub dpop: bool,
+    pub flow: Flow,
+    pub response_mode: ResponseMode,
+    pub callback: Callback,
     pub scopes: Vec<String>,
     pub extra_params: Vec<(String, String)>,
     pub par: Par,
@@ -126,8 +156,88 @@ pub enum ClientAuth {
     /// `client_secret_basic` unless discovery only lists `client_secret_post`; `none` without a secret.
     Auto,
     Basic,
+    /// A JWT under the client secret (OpenID Connect Core §9).
+    ClientSecretJwt,
     None,
     Post,
+    /// A JWT under the client's own key (RFC 7523).
+    PrivateKeyJwt,
+    /// The certificate of the connection (RFC 8705 §2.1).
+    TlsClientAuth,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ProviderKind {
+    /// OpenID Connect with discovery.
+    Oidc,
+    /// OAuth 2.0 without OpenID: no discovery, no ID token; who somebody is comes from `userinfo_url`.
+    OAuth2(Box<OAuth2Endpoints>),
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OAuth2Endpoints {
+    pub authorization_url: Url,
+    pub token_url: Url,
+    pub userinfo_url: Url,
+    /// A list of `{ email, primary, verified }`, as GitHub keeps it; None: userinfo says it all.
+    pub emails_url: Option<Url>,
+}
+
+/// A private key in PEM, and how it signs.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClientKey {
+    pub pem: Secret,
+    /// RFC 7518 name; None = RS256, ES256, ES384 or EdDSA by the kind of key.
+    pub alg: Option<String>,
+    /// None = the key's RFC 7638 thumbprint.
+    pub kid: Option<String>,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClientCert {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Flow {
+    Code,
+    /// `response_type=id_token` by `form_post`, for providers without a token endpoint.
+    ImplicitFormPost,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ResponseMode {
+    FormPost,
+    Query,
+}
+
+/// Where the provider sends people back to (B-03).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Callback {
+    /// `{prefix}/callback/NAME`: what comes there is of this provider. The rule where there are several.
+    Own,
+    /// `{prefix}/callback`. Beside other providers an answer must then name its issuer (RFC 9207).
+    Shared,
+}
+
+/// `[issuer.NAME]`: whose tokens count, and nothing else: nobody signs in there.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Issuer {
+    pub name: String,
+    /// As written: compared byte for byte.
+    pub issuer: String,
+    /// None = from discovery.
+    pub jwks_url: Option<Url>,
+    /// At least one.
+    pub audience: Vec<String>,
+    /// Empty = RS, PS, ES256 and above, EdDSA.
+    pub algorithms: Vec<String>,
+    pub clock_skew: Duration,
+    pub timeout: Duration,
+    pub ca: Option<PathBuf>,
+    pub insecure: bool,
+    pub claims: Claims,
 }
 
 /// Parameters of the authorization request that Doorward sets itself, or that would replace all of them: no
@@ -178,6 +288,8 @@ pub struct Session {
     pub refresh_before: Duration,
     pub refresh_grace: Duration,
     pub store: Store,
+    /// Hosts other than `public_url`'s get their cookie from a sign-in there, by a one-time hand-over.
+    pub hand_over: bool,
     /// Set with `Store::Redis`.
     pub redis: Option<Redis>,
 }
@@ -285,16 +397,81 @@ pub struct Route {
     pub upstream: Upstream,
     pub access: Access,
     pub unauthenticated: Unauthenticated,
-    /// Index into `Settings::providers`; set wherever `access` can ask for a sign-in.
-    pub provider: Option<usize>,
+    /// Indexes into `Settings::providers`: one, or several to choose from; not empty wherever `access` can ask for a
+    /// sign-in.
+    pub providers: Vec<usize>,
     pub identity: Vec<IdentityHeader>,
     pub require: Require,
     /// Extra WebSocket origins; empty = the request's own only.
     pub origins: Vec<Origin>,
     /// Removed from the path sent upstream, after the decision. Canonical, begins with `/`, no trailing `/`.
     pub strip_prefix: Option<String>,
-    /// A `[route.machine]` section is there: `Authorization` is judged by Doorward, not passed on.
-    pub machine: bool,
+    /// Doorward judges `Authorization` here; without, it is the upstream's.
+    pub machine: Option<Machine>,
+    pub upstream_auth: UpstreamAuth,
+    pub mode: Mode,
+    /// The path goes upstream byte for byte as it came. Only of the one route of its host.
+    pub raw_path: bool,
+    /// A CORS preflight (Fetch §3.3.2) passes without a sign-in: browsers send none with it.
+    pub allow_preflight: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mode {
+    Enforce,
+    /// Whoever is signed in passes, also where the policy says no; that is logged.
+    Observe,
+}
+
+/// Tokens instead of cookies.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Machine {
+    pub issuers: Vec<TokenIssuer>,
+    /// Not empty where `issuers` names a provider: a token for somebody else is none for here. Beside an
+    /// `[issuer.NAME]`, empty = that section's own.
+    pub audience: Vec<String>,
+    /// Index into `Settings::providers`: who is asked about opaque tokens (RFC 7662).
+    pub introspect: Option<usize>,
+    /// Index into `Settings::providers`: HTTP Basic goes to its password grant.
+    pub basic: Option<usize>,
+    /// RFC 9728.
+    pub resource_metadata: bool,
+    /// Only tokens of RFC 9068 (`typ: at+jwt`, every claim of §2.2).
+    pub rfc9068: bool,
+}
+
+/// Index into `Settings::providers` or `Settings::issuers`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TokenIssuer {
+    Issuer(usize),
+    Provider(usize),
+}
+
+/// What Doorward presents upstream in `Authorization`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum UpstreamAuth {
+    AccessToken,
+    Assertion,
+    Basic {
+        username: String,
+        password: Secret,
+    },
+    /// A token of Doorward's own.
+    ClientCredentials(TokenRequest),
+    IdToken,
+    /// The client's own `Authorization` where Doorward does not judge it; else nothing.
+    None,
+    /// A token made of the person's (RFC 8693).
+    TokenExchange(TokenRequest),
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TokenRequest {
+    /// Index into `Settings::providers`.
+    pub provider: usize,
+    pub scopes: Vec<String>,
+    pub audience: Option<String>,
+    pub resource: Option<String>,
 }
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -339,7 +516,16 @@ pub struct Rule {
     /// Lower case, no `@`.
     pub email_domain: Vec<String>,
     pub group: Vec<String>,
+    /// Dotted path, and the texts that one of its values must be.
+    pub claims: Vec<(String, Vec<String>)>,
+    pub scope: Vec<String>,
+    /// `[provider.NAME]`: who signed them in, or issued their token.
     pub provider: Vec<String>,
+    /// `[issuer.NAME]` or `[provider.NAME]`: who issued the token of the request. Nobody with a cookie has one.
+    pub issuer: Vec<String>,
+    pub client: Vec<String>,
+    pub network: Vec<IpNet>,
+    pub method: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -359,6 +545,10 @@ pub struct IdentityHeader {
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum IdentityValue {
+    /// The access token, or the token that the request came with.
+    AccessToken,
+    /// A JWT of ours.
+    Assertion,
     Email,
     /// Joined with a comma.
     Groups,

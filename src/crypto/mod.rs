@@ -8,5 +8,6 @@ pub mod jwk;
 pub mod jws;
 pub mod random;
 pub mod seal;
+pub mod sign;
 #[cfg(test)]
 pub(crate) mod testing;

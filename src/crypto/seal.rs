@@ -135,6 +135,17 @@ impl KeyRing {
         None
     }
 
+    /// Secrets of their own for another use, one for each key, the first key's first: the same in every process that has
+    /// the key, and nothing leads from one to another.
+    pub fn derive(&self, label: &[u8]) -> impl Iterator<Item = [u8; 32]> {
+        let info = framed(&[b"derived", label]);
+        self.keys.iter().filter_map(move |key| {
+            let mut out = [0; 32];
+            key.prk.expand(&[&info], Len(32)).ok()?.fill(&mut out).ok()?;
+            Some(out)
+        })
+    }
+
     /// Keyed hashes of `parts`, one for each key, the first key's first: names under which something can be found again
     /// by whoever has a key, and by nobody else, however short a list of guesses is.
     pub fn tags(&self, parts: &[&[u8]]) -> impl Iterator<Item = [u8; 32]> {

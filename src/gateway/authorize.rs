@@ -5,9 +5,9 @@ use http::header::{AUTHORIZATION, HeaderMap};
 
 use super::exchange::Exchange;
 use super::rules::Rules;
+use super::who::Who;
 use crate::config::settings::Access;
 use crate::policy::{Decision, Facts};
-use crate::session::Session;
 
 pub enum Verdict {
     Allow,
@@ -24,43 +24,56 @@ pub enum Verdict {
 pub fn authorize(rules: &Rules, exchange: &Exchange, headers: &HeaderMap) -> Verdict {
     // Where tokens of machines are judged, a bad one is not made good by a cookie beside it (JX-27). This version trusts
     // no issuer of such tokens, so none convinces.
-    if rules.settings.machine && headers.get(AUTHORIZATION).is_some_and(|v| !v.is_empty()) {
+    if rules.settings.machine.is_some() && headers.get(AUTHORIZATION).is_some_and(|v| !v.is_empty()) {
         return Verdict::BadCredentials;
     }
-    let session = exchange.session.as_deref().filter(|s| rules.vouched(s));
-    match (&rules.settings.access, session) {
+    let who = exchange.who().filter(|who| rules.vouched(*who));
+    match (&rules.settings.access, who) {
         (Access::Deny, _) => Verdict::Deny("access = \"deny\"".to_owned()),
         (Access::Public, _) => Verdict::Allow,
         (Access::Optional, None) => Verdict::Allow,
         (_, None) => Verdict::SignIn,
-        (Access::Policy(_), Some(session)) => match rules.policy.as_ref().map(|p| p.decide(&facts(session))) {
-            Some(Decision::Allow) => step_up(rules, session, exchange.now_ms),
+        (Access::Policy(_), Some(who)) => match rules.policy.as_ref().map(|p| p.decide(&facts(who, exchange))) {
+            Some(Decision::Allow) => step_up(rules, who, exchange.now_ms),
             Some(Decision::Deny { rule }) => Verdict::Deny(rule),
             None => Verdict::Deny("no policy was compiled".to_owned()),
         },
-        (Access::Optional | Access::Authenticated, Some(session)) => step_up(rules, session, exchange.now_ms),
+        (Access::Optional | Access::Authenticated, Some(who)) => step_up(rules, who, exchange.now_ms),
     }
 }
 
-fn facts(session: &Session) -> Facts<'_> {
-    let who = &session.data.identity;
-    Facts {
-        user: &who.user,
-        email: who.email.as_deref(),
-        email_verified: who.email_verified,
-        groups: &who.groups,
-        provider: &session.data.provider,
+fn facts<'a>(who: Who<'a>, exchange: &'a Exchange) -> Facts<'a> {
+    let identity = who.identity();
+    let known = Facts {
+        user: Some(identity.user.as_str()).filter(|user| !user.is_empty()),
+        email: identity.email.as_deref(),
+        email_verified: identity.email_verified,
+        groups: &identity.groups,
+        claims: Some(&identity.kept),
+        ..Facts::anonymous(exchange.client, exchange.method())
+    };
+    match who {
+        Who::Machine(machine) => Facts {
+            scopes: &machine.scopes,
+            client: machine.client.as_deref(),
+            provider: machine.is_provider.then_some(machine.section.as_str()),
+            issuer: Some(&machine.section),
+            ..known
+        },
+        Who::Person(session) => Facts { provider: Some(&session.data.provider), ..known },
     }
 }
 
-fn step_up(rules: &Rules, session: &Session, now_ms: u64) -> Verdict {
-    let (require, who) = (&rules.settings.require, &session.data.identity);
-    let acr = require.acr.is_empty() || who.acr.as_ref().is_some_and(|acr| require.acr.contains(acr));
+fn step_up(rules: &Rules, who: Who<'_>, now_ms: u64) -> Verdict {
+    let (require, identity) = (&rules.settings.require, who.identity());
+    let acr = require.acr.is_empty() || identity.acr.as_ref().is_some_and(|acr| require.acr.contains(acr));
     // The same tolerance as when the ID token was checked: a sign-in that passed there must not be asked again here.
-    let skew = rules.provider.as_ref().map_or(0, |p| p.settings().clock_skew.as_secs());
+    let skew = rules.skew(who);
     let fresh = require.max_age.is_none_or(|max| {
         let now = now_ms / 1000;
-        who.auth_time.is_some_and(|at| at <= now + skew && now.saturating_sub(at) <= max.as_secs().saturating_add(skew))
+        identity
+            .auth_time
+            .is_some_and(|at| at <= now + skew && now.saturating_sub(at) <= max.as_secs().saturating_add(skew))
     });
     if acr && fresh { Verdict::Allow } else { Verdict::StepUp }
 }

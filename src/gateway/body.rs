@@ -176,10 +176,11 @@ mod tests {
             refresh_before: hour,
             refresh_grace: hour,
             store: Store::Memory,
+            hand_over: false,
             redis: None,
         };
         let state = Arc::new(State::new(Handle::current()));
-        let sessions = Arc::new(Sessions::new(&settings, &[], true, state).unwrap());
+        let sessions = Arc::new(Sessions::new(&settings, &[], Vec::new(), true, state).unwrap());
         let provider = Op::new().await.provider(|_| {});
         let who = Identity { sub: "alice".into(), user: "alice".into(), ..Identity::default() };
         let session = sessions.create(&provider, who, Tokens::default(), Begun::default()).await.unwrap();

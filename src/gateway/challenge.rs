@@ -46,7 +46,7 @@ pub async fn challenge(
         }
         Unauthenticated::Status401 => false,
     };
-    let Some(provider) = rules.provider.as_ref().filter(|_| redirects) else {
+    let Some(provider) = rules.providers.first().filter(|_| redirects) else {
         let asker = Asker::new(gateway, exchange, &parts.method, &parts.headers);
         return Ok(asker.unauthorized(false, &login_url(gateway, site, target)));
     };

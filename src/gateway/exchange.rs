@@ -12,6 +12,8 @@ use http::{Method, StatusCode};
 
 use super::conn::Conn;
 use super::site::Site;
+use super::who::Who;
+use crate::machine::Machine;
 use crate::session::Session;
 use crate::telemetry::access;
 use crate::telemetry::metrics::{self, Outcome};
@@ -25,6 +27,8 @@ pub struct Exchange {
     pub now_ms: u64,
     pub site: Option<Arc<Site>>,
     pub session: Option<Arc<Session>>,
+    /// Set instead of `session`, never beside it: a token that was brought counts, not the cookie (JX-27).
+    pub machine: Option<Arc<Machine>>,
     /// `Set-Cookie` values that go with the answer, whichever it is; the session's first.
     pub cookies: Vec<HeaderValue>,
     pub route: Arc<metrics::Route>,
@@ -60,6 +64,7 @@ impl Exchange {
             now_ms: b.now_ms,
             site: None,
             session: None,
+            machine: None,
             cookies: Vec::new(),
             route: Arc::clone(b.unrouted),
             status: gone(),
@@ -75,6 +80,16 @@ impl Exchange {
 
     pub fn id(&self) -> &str {
         self.id.to_str().unwrap_or_default()
+    }
+
+    pub fn method(&self) -> &str {
+        self.method.as_str()
+    }
+
+    /// SECURITY: JX-27. The token's bearer where there is one, else whoever's session it is: never a blend.
+    pub fn who(&self) -> Option<Who<'_>> {
+        let machine = self.machine.as_deref().map(Who::Machine);
+        machine.or_else(|| self.session.as_deref().map(Who::Person))
     }
 
     fn client(&self) -> Cow<'_, str> {
@@ -123,7 +138,7 @@ impl Drop for Exchange {
                 host: self.site.as_ref().map_or("-", |s| &s.host),
                 path: self.target.as_ref().map_or("-", PathAndQuery::path),
                 route: self.route.name(),
-                user: self.session.as_ref().map(|s| s.user()),
+                user: self.who().map(Who::name),
                 status: self.status.as_u16(),
                 bytes: self.bytes,
                 duration,

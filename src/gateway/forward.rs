@@ -134,8 +134,8 @@ fn prepare(
         headers.insert(HOST, site.forwarded_host.clone());
     }
     forwarded::write(headers, &admitted.seen, &conn.address, site.scheme, &site.forwarded_host, &site.forwarded_port);
-    if let Some(session) = &exchange.session {
-        rules.identify(session, headers);
+    if let Some(who) = exchange.who() {
+        rules.identify(who, headers);
     }
     if !headers.get(&TRACEPARENT).is_some_and(is_traceparent) {
         headers.insert(TRACEPARENT, traceparent());

@@ -30,6 +30,7 @@ pub mod returns;
 pub mod rules;
 pub mod site;
 pub mod trailers;
+pub mod who;
 
 use std::sync::Arc;
 
@@ -73,8 +74,8 @@ pub struct Gateway {
     table: Table,
     rules: Vec<Rules>,
     managed: Arc<Managed>,
-    /// The claims that custom headers need: what providers were made with.
-    claims: Vec<String>,
+    /// The claims that headers and rules need besides the four: what providers were made with.
+    kept: Vec<String>,
     trust: Trust,
     /// How this instance names itself in `Via`.
     via: HeaderValue,
@@ -107,11 +108,11 @@ impl Gateway {
     /// not change since `before` goes on with what it knows, so that a reload is never a moment without sign-in.
     pub fn new(settings: Settings, shared: &Shared, before: Option<&Self>) -> Result<Self> {
         let metrics = Arc::clone(&shared.metrics);
-        let claims: Vec<String> = settings.custom_claims.iter().map(|c| c.claim.clone()).collect();
+        let kept = settings.kept_claims();
         let mut providers = Vec::with_capacity(settings.providers.len());
         for provider in &settings.providers {
             // A `ca` file may hold other certificates by now: that provider is made anew.
-            let known = before.filter(|b| b.claims == claims && provider.ca.is_none());
+            let known = before.filter(|b| b.kept == kept && provider.ca.is_none());
             let known = known.and_then(|b| b.providers.iter().find(|p| p.settings() == provider));
             if let Some(known) = known {
                 providers.push(Arc::clone(known));
@@ -119,12 +120,13 @@ impl Gateway {
             }
             let seen = Arc::clone(&metrics);
             let observe = Arc::new(move |endpoint, took| seen.provider_call(endpoint, took));
-            providers.push(Provider::new(provider, &claims, shared.control.clone(), observe)?);
+            providers.push(Provider::new(provider, &kept, shared.control.clone(), observe)?);
         }
         let rules: Result<Vec<Rules>> =
             settings.routes.iter().map(|r| Rules::new(r, &settings, &providers, &metrics, shared.workers)).collect();
         let secure = settings.server.public_url.is_https();
-        let sessions = Sessions::new(&settings.session, &settings.custom_claims, secure, Arc::clone(&shared.state))?;
+        let sessions =
+            Sessions::new(&settings.session, &settings.custom_claims, kept.clone(), secure, Arc::clone(&shared.state))?;
         for provider in providers.iter().filter(|p| !p.is_started()) {
             provider.start();
         }
@@ -142,7 +144,7 @@ impl Gateway {
             unrouted: metrics.route("none"),
             draining: shared.draining.clone(),
             sessions: Arc::new(sessions),
-            claims,
+            kept,
             metrics,
             providers,
             settings,
@@ -287,7 +289,7 @@ async fn turn_away(
         Verdict::Allow | Verdict::Deny(_) => {
             let rule = if let Verdict::Deny(rule) = &verdict { rule.as_str() } else { "" };
             exchange.decided(Outcome::Deny);
-            let user = exchange.session.as_ref().map(|s| s.user().to_owned());
+            let user = exchange.who().map(|who| who.name().to_owned());
             audit!(
                 event = "refused",
                 user = %Safe(user.as_deref().unwrap_or("-")),

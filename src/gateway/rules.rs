@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use http::header::HeaderMap;
 
+use super::who::Who;
 use crate::config::settings::{self, Access, Settings, Target};
 use crate::error::Result;
 use crate::policy::Policy;
@@ -16,7 +17,8 @@ use crate::upstream::Upstream;
 pub struct Rules {
     pub settings: settings::Route,
     pub policy: Option<Policy>,
-    pub provider: Option<Arc<Provider>>,
+    /// Who can sign people in here: one, or several to choose from.
+    pub providers: Vec<Arc<Provider>>,
     /// `None` = the route answers by itself.
     pub upstream: Option<Arc<Upstream>>,
     pub counters: Arc<metrics::Route>,
@@ -38,11 +40,11 @@ impl Rules {
             Access::Policy(policy) => Some(Policy::new(policy)),
             _ => None,
         };
-        debug_assert!(route.provider.is_none_or(|index| index < settings.providers.len()), "cross-checked at load");
+        debug_assert!(route.providers.iter().all(|index| *index < settings.providers.len()), "cross-checked at load");
         Ok(Self {
             settings: route.clone(),
             policy,
-            provider: route.provider.and_then(|index| providers.get(index).cloned()),
+            providers: route.providers.iter().filter_map(|index| providers.get(*index).cloned()).collect(),
             upstream,
             counters: metrics.route(&route.name),
         })
@@ -56,18 +58,34 @@ impl Rules {
         matches!(self.settings.access, Access::Public)
     }
 
-    /// Whether this route's provider made the session: one provider's people are strangers to another's routes.
-    pub fn vouched(&self, session: &Session) -> bool {
-        self.provider.as_ref().is_some_and(|p| p.name() == session.data.provider && p.issuer() == session.data.issuer)
+    /// Whether one of this route's providers made the session: other providers' people are strangers here. A machine is
+    /// known only where its issuer is the route's.
+    pub fn vouched(&self, who: Who<'_>) -> bool {
+        match who {
+            Who::Machine(_) => self.settings.machine.is_some(),
+            Who::Person(session) => self.provider_of(session).is_some(),
+        }
+    }
+
+    /// Seconds: the tolerance with which whoever vouches was believed.
+    pub fn skew(&self, who: Who<'_>) -> u64 {
+        match who {
+            Who::Machine(_) => 0,
+            Who::Person(session) => self.provider_of(session).map_or(0, |p| p.settings().clock_skew.as_secs()),
+        }
+    }
+
+    fn provider_of(&self, session: &Session) -> Option<&Arc<Provider>> {
+        self.providers.iter().find(|p| p.name() == session.data.provider && p.issuer() == session.data.issuer)
     }
 
     /// Tells the upstream who it is. The names were stripped from what the client sent, so what is absent stays absent.
-    pub fn identify(&self, session: &Session, headers: &mut HeaderMap) {
-        if !self.vouched(session) {
+    pub fn identify(&self, who: Who<'_>, headers: &mut HeaderMap) {
+        if !self.vouched(who) {
             return;
         }
         for header in &self.settings.identity {
-            if let Some(value) = session.header(&header.value) {
+            if let Some(value) = who.header(&header.value) {
                 headers.insert(&header.name, value.clone());
             }
         }

@@ -6,7 +6,9 @@ mod names;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use crate::config::settings;
 use names::{Folded, Names};
@@ -14,13 +16,41 @@ use names::{Folded, Names};
 /// What a decision is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    pub user: &'a str,
+    /// None: nobody, or a service (B-20).
+    pub user: Option<&'a str>,
     pub email: Option<&'a str>,
     /// The provider says so: `email_verified` is the JSON value true, nothing like it.
     pub email_verified: bool,
     pub groups: &'a [String],
+    /// By dotted path. One that is not there was not looked for: whether a rule about it matches is unknown.
+    pub claims: Option<&'a BTreeMap<String, Vec<String>>>,
+    pub scopes: &'a [String],
+    pub client: Option<&'a str>,
     /// The name of the section, `[provider.NAME]`.
-    pub provider: &'a str,
+    pub provider: Option<&'a str>,
+    /// Of a token: the name of the section that issued it.
+    pub issuer: Option<&'a str>,
+    pub network: IpAddr,
+    pub method: &'a str,
+}
+
+impl<'a> Facts<'a> {
+    /// Of a request of which nobody is known.
+    pub fn anonymous(network: IpAddr, method: &'a str) -> Self {
+        Self {
+            user: None,
+            email: None,
+            email_verified: false,
+            groups: &[],
+            claims: None,
+            scopes: &[],
+            client: None,
+            provider: None,
+            issuer: None,
+            network,
+            method,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -98,8 +128,8 @@ impl Rule {
     fn matches(&self, facts: &Facts<'_>, email: Email<'_>) -> bool {
         let conditions = [&self.user, &self.email, &self.email_domain, &self.group, &self.provider];
         conditions.iter().any(|names| !names.is_empty())
-            && self.user.admit(|names| names.contains(facts.user))
-            && self.provider.admit(|names| names.contains(facts.provider))
+            && self.user.admit(|names| facts.user.is_some_and(|user| names.contains(user)))
+            && self.provider.admit(|names| facts.provider.is_some_and(|provider| names.contains(provider)))
             && self.email.admit(|names| email.holds(|e| names.contains(e)))
             && self.email_domain.admit(|names| email.holds(|e| e.split('@').skip(1).any(|d| names.contains(d))))
             && self.group.admit(|names| facts.groups.iter().any(|g| names.contains(g)))

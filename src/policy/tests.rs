@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use super::*;
 
 #[derive(Clone)]
@@ -14,11 +16,12 @@ fn ann() -> Person {
 
 fn decide(policy: &settings::Policy, person: &Person) -> Decision {
     Policy::new(policy).decide(&Facts {
-        user: person.user,
+        user: Some(person.user),
         email: person.email,
         email_verified: person.verified,
         groups: &person.groups,
-        provider: "main",
+        provider: Some("main"),
+        ..Facts::anonymous(IpAddr::from([192, 0, 2, 1]), "GET")
     })
 }
 

@@ -43,6 +43,22 @@ pub fn strings(claims: &Map<String, Value>, dotted: &str) -> Vec<String> {
         .collect()
 }
 
+/// As `strings`, and a boolean or a whole number counts by its JSON spelling.
+pub fn texts(claims: &Map<String, Value>, dotted: &str) -> Vec<String> {
+    let values = match lookup(claims, dotted) {
+        Some(Value::Array(values)) => values.as_slice(),
+        Some(one) => std::slice::from_ref(one),
+        None => &[],
+    };
+    let text = |value: &Value| match value {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        Value::Number(number) if !number.is_f64() => Some(number.to_string()),
+        _ => None,
+    };
+    values.iter().filter_map(text).take(MAX_STRINGS).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

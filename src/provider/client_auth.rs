@@ -26,7 +26,9 @@ impl<'a> Method<'a> {
         let Some(secret) = &settings.client_secret else { return Self::None };
         let lists = |name: &str| metadata.token_auth_methods.iter().any(|method| method == name);
         match settings.client_auth {
-            ClientAuth::None => Self::None,
+            ClientAuth::None | ClientAuth::ClientSecretJwt | ClientAuth::PrivateKeyJwt | ClientAuth::TlsClientAuth => {
+                Self::None
+            }
             ClientAuth::Basic => Self::Basic(secret),
             ClientAuth::Post => Self::Post(secret),
             ClientAuth::Auto if lists("client_secret_post") && !lists("client_secret_basic") => Self::Post(secret),

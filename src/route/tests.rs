@@ -3,7 +3,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::settings::{Access, Require, Target, Unauthenticated, Upstream, UpstreamOptions};
+use crate::config::settings::{
+    Access, Mode, Require, Target, Unauthenticated, Upstream, UpstreamAuth, UpstreamOptions,
+};
 
 fn route(host: &str, path: &str, methods: &[&str]) -> Route {
     let host = match (host, host.strip_prefix("*.")) {
@@ -32,12 +34,16 @@ fn route(host: &str, path: &str, methods: &[&str]) -> Route {
         },
         access: Access::Public,
         unauthenticated: Unauthenticated::Auto,
-        provider: None,
+        providers: Vec::new(),
         identity: Vec::new(),
         require: Require::default(),
         origins: Vec::new(),
         strip_prefix: None,
-        machine: false,
+        machine: None,
+        upstream_auth: UpstreamAuth::None,
+        mode: Mode::Enforce,
+        raw_path: false,
+        allow_preflight: false,
     }
 }
 

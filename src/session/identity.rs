@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::config::settings::{Claims, CustomClaim};
+use crate::config::settings::Claims;
 use crate::error::{Error, Kind, Result};
-use crate::provider::claims::{lookup, string, strings};
+use crate::provider::claims::{lookup, string, strings, texts};
 
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Identity {
@@ -25,9 +25,10 @@ pub struct Identity {
     pub preferred_username: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
-    /// The claims that custom headers need, by their path.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub custom: BTreeMap<String, Vec<String>>,
+    /// The claims that headers and rules need besides, by their path; one that was looked for in vain is an empty list.
+    /// A path that is not here was not looked for: what it would say is unknown.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", rename = "custom")]
+    pub kept: BTreeMap<String, Vec<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acr: Option<String>,
     /// NumericDate.
@@ -40,7 +41,7 @@ pub struct Identity {
 
 impl Identity {
     /// From verified claims. Fails when the claim that names the user is not there: nobody can be signed in as nobody.
-    pub fn from_claims(claims: &Map<String, Value>, paths: &Claims, custom: &[CustomClaim]) -> Result<Self> {
+    pub fn from_claims(claims: &Map<String, Value>, paths: &Claims, keep: &[String]) -> Result<Self> {
         let text = |path: &str| string(claims, path).map(str::to_owned);
         let sub = text("sub").ok_or_else(|| Error::new(Kind::IdToken, "the ID token has no sub"))?;
         let user = text(&paths.user).filter(|u| !u.is_empty()).ok_or_else(|| {
@@ -55,11 +56,7 @@ impl Identity {
             name: text(&paths.name),
             preferred_username: text("preferred_username"),
             groups: strings(claims, &paths.groups),
-            custom: custom
-                .iter()
-                .map(|c| (c.claim.clone(), strings(claims, &c.claim)))
-                .filter(|(_, values)| !values.is_empty())
-                .collect(),
+            kept: keep.iter().map(|path| (path.clone(), texts(claims, path))).collect(),
             acr: text("acr"),
             auth_time: lookup(claims, "auth_time").and_then(Value::as_u64),
             sid: text("sid"),

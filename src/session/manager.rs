@@ -35,13 +35,21 @@ pub struct Sessions {
     pub(super) refresh_before: Duration,
     pub(super) refresh_grace: Duration,
     pub(super) custom: Vec<CustomClaim>,
+    /// Dotted paths: what identities keep besides.
+    pub(super) kept: Vec<String>,
     pub(super) generation: u64,
     /// By the hash of the sealed text.
     pub(super) cache: Cache<[u8; 32], Cached>,
 }
 
 impl Sessions {
-    pub fn new(settings: &settings::Session, custom: &[CustomClaim], secure: bool, state: Arc<State>) -> Result<Self> {
+    pub fn new(
+        settings: &settings::Session,
+        custom: &[CustomClaim],
+        kept: Vec<String>,
+        secure: bool,
+        state: Arc<State>,
+    ) -> Result<Self> {
         let ring = KeyRing::new(&settings.keys)
             .ok_or_else(|| Error::new(Kind::Internal, "no session key could be derived"))?;
         let idle_ms = millis(settings.idle_timeout);
@@ -66,6 +74,7 @@ impl Sessions {
             refresh_before: settings.refresh_before,
             refresh_grace: settings.refresh_grace,
             custom: custom.to_vec(),
+            kept,
             generation,
             cache: Cache::builder()
                 .max_capacity(CACHE_BYTES)

@@ -4,6 +4,7 @@
 pub mod data;
 pub mod ending;
 mod ends;
+pub mod headers;
 pub mod identity;
 pub mod keeping;
 pub mod limit;
@@ -28,9 +29,9 @@ use http::header::HeaderValue;
 use crate::config::settings::{CustomClaim, IdentityValue};
 use crate::crypto::seal::KeyRing;
 use crate::http::cookie::Attributes;
-use crate::http::headers::{encode_value, join_values};
 use crate::store::Key;
 use data::Data;
+use headers::Headers;
 
 /// A signed-in person, as requests use it: the data, and the header values made of them once.
 pub struct Session {
@@ -57,17 +58,6 @@ struct Stored {
     version: u64,
 }
 
-/// PERF: built once a session, shared by reference count with every request.
-#[derive(Default)]
-struct Headers {
-    user: Option<HeaderValue>,
-    email: Option<HeaderValue>,
-    name: Option<HeaderValue>,
-    preferred_username: Option<HeaderValue>,
-    groups: Option<HeaderValue>,
-    custom: Box<[Option<HeaderValue>]>,
-}
-
 /// How the cookies beside the session's, of a sign-in in progress and of the loop guard, are named, sealed and set for one
 /// host.
 pub struct Jar<'a> {
@@ -80,21 +70,14 @@ pub struct Jar<'a> {
 
 impl Session {
     fn new(data: Data, stored: Option<Stored>, marks: Box<[Key]>, custom: &[CustomClaim], generation: u64) -> Self {
-        let headers = Headers::of(&data, custom);
+        let headers = Headers::of(&data.identity, custom);
         let seen_ms = AtomicU64::new(data.seen_ms);
         Self { key: sha256(&data.id), data, marks, headers, seen_ms, stored, generation }
     }
 
     /// The value of one identity header; `None` = the person has no such claim.
     pub fn header(&self, value: &IdentityValue) -> Option<&HeaderValue> {
-        match value {
-            IdentityValue::Custom(index) => self.headers.custom.get(*index).and_then(Option::as_ref),
-            IdentityValue::Email => self.headers.email.as_ref(),
-            IdentityValue::Groups => self.headers.groups.as_ref(),
-            IdentityValue::Name => self.headers.name.as_ref(),
-            IdentityValue::PreferredUsername => self.headers.preferred_username.as_ref(),
-            IdentityValue::User => self.headers.user.as_ref(),
-        }
+        self.headers.get(value)
     }
 
     pub fn user(&self) -> &str {
@@ -116,34 +99,4 @@ fn sha256(bytes: &[u8]) -> Key {
     let mut key = [0; 32];
     key.iter_mut().zip(digest(&SHA256, bytes).as_ref()).for_each(|(to, from)| *to = *from);
     key
-}
-
-impl Headers {
-    fn of(data: &Data, custom: &[CustomClaim]) -> Self {
-        let who = &data.identity;
-        let one = |text: &Option<String>| text.as_deref().filter(|t| !t.is_empty()).map(encode_value);
-        let list = |items: &[String], separator: &str, what: &str| {
-            let (value, dropped) = join_values(items.iter().map(String::as_str), separator);
-            if dropped > 0 {
-                // The contract: a value that holds the separator would read as two.
-                tracing::warn!(
-                    claim = what,
-                    dropped,
-                    "values that hold the separator were left out of an identity header"
-                );
-            }
-            (!value.is_empty()).then_some(value)
-        };
-        Self {
-            user: Some(encode_value(&who.user)),
-            email: one(&who.email),
-            name: one(&who.name),
-            preferred_username: one(&who.preferred_username),
-            groups: list(&who.groups, ",", "groups"),
-            custom: custom
-                .iter()
-                .map(|c| who.custom.get(&c.claim).and_then(|values| list(values, &c.separator, &c.claim)))
-                .collect(),
-        }
-    }
 }

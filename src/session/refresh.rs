@@ -217,7 +217,7 @@ impl Session {
     /// What it weighs in a cache, about.
     pub(super) fn weight(&self) -> u32 {
         let Data { identity, tokens, .. } = &self.data;
-        let custom = identity.custom.values().flatten();
+        let custom = identity.kept.values().flatten();
         let groups: usize = identity.groups.iter().chain(custom).map(|g| g.len() * 2 + 24).sum();
         let held = [&tokens.access, &tokens.refresh, &tokens.id];
         let tokens: usize = held.iter().filter_map(|t| t.as_ref()).map(|t| t.expose().len()).sum();

@@ -85,7 +85,7 @@ impl Sessions {
         let refreshed = provider.refresh(token, session.data.identity.sub.as_str()).await.and_then(|refreshed| {
             // The identity is that of the new claims: who left a group has left it (RF-05).
             let identity = match &refreshed.claims {
-                Some(claims) => Identity::from_claims(claims, &provider.settings().claims, &self.custom)?,
+                Some(claims) => Identity::from_claims(claims, &provider.settings().claims, &self.kept)?,
                 None => before.clone(),
             };
             // C-19: it is the sign-in of before that goes on (OpenID Connect Core §12.2).

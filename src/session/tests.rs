@@ -70,6 +70,7 @@ fn settings(store: Store, redis: Option<settings::Redis>) -> settings::Session {
         refresh_before: Duration::from_secs(60),
         refresh_grace: Duration::from_secs(60),
         store,
+        hand_over: false,
         redis,
     }
 }
@@ -84,7 +85,7 @@ impl World {
     async fn reloaded(&self, state: &Arc<State>, keys: &[&str]) -> Arc<Sessions> {
         let keys = keys.iter().map(|k| Secret::new(*k)).collect();
         let settings = settings::Session { keys, ..self.settings.clone() };
-        let sessions = Arc::new(Sessions::new(&settings, &[], true, Arc::clone(state)).unwrap());
+        let sessions = Arc::new(Sessions::new(&settings, &[], Vec::new(), true, Arc::clone(state)).unwrap());
         eventually("the store is there", async || sessions.is_store_up()).await;
         sessions
     }
@@ -269,7 +270,7 @@ async fn s_04_a_session_moves_from_the_cookie_into_a_store_once() {
     each_store(async |world| {
         let before = world.replica(&[OLD]).await;
         let in_cookie = settings::Session { store: Store::Cookie, ..world.settings.clone() };
-        let earlier = Arc::new(Sessions::new(&in_cookie, &[], true, Arc::clone(&before.state)).unwrap());
+        let earlier = Arc::new(Sessions::new(&in_cookie, &[], Vec::new(), true, Arc::clone(&before.state)).unwrap());
         let (session, old) = sign_in(&world, &earlier, "alice", "sid-1", 300).await;
 
         let now = world.reloaded(&before.state, &[OLD]).await;

@@ -94,7 +94,7 @@ async fn finish(call: &mut Call<'_>, found: &Found<'_>, login: &Login, answer: A
             acr: login.acr.clone(),
         })
         .await?;
-    let identity = Identity::from_claims(&grant.claims, &provider.settings().claims, &gateway.settings.custom_claims)?;
+    let identity = Identity::from_claims(&grant.claims, &provider.settings().claims, &gateway.kept)?;
     let sessions = &gateway.sessions;
     let tokens = sessions.tokens(grant.tokens, None, provider);
     let begun = Begun { browser: agent::name(&call.parts.headers), address: Some(call.exchange.client) };

@@ -61,7 +61,7 @@ fn provider_for(call: &Call<'_>, rd: &str) -> Result<Arc<Provider>> {
     let gateway = call.gateway;
     let path = rd.split(['?', '#']).next().unwrap_or("/");
     let routed = match gateway.table.select(&call.admitted.site.host, path, "GET") {
-        Selection::Route(index) => gateway.rules.get(index).and_then(|r| r.provider.as_ref()),
+        Selection::Route(index) => gateway.rules.get(index).and_then(|r| r.providers.first()),
         Selection::MethodNotAllowed | Selection::NotFound => None,
     };
     let provider = routed.or_else(|| gateway.providers.first()).cloned();

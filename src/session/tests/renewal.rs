@@ -92,7 +92,7 @@ async fn rf_11_access_tokens_of_any_lifetime_are_kept_and_renewed_in_bounds() {
     let op = Op::new().await;
     let provider = op.provider(|_| {});
     let state = Arc::new(State::new(Handle::current()));
-    let sessions = Arc::new(Sessions::new(&settings(Store::Memory, None), &[], true, state).unwrap());
+    let sessions = Arc::new(Sessions::new(&settings(Store::Memory, None), &[], Vec::new(), true, state).unwrap());
     for (life, refresh_after) in
         [(0, None), (1, Some(500)), (100, Some(50_000)), (300, Some(240_000)), (u64::MAX, Some(0))]
     {
