@@ -111,14 +111,18 @@ fn settings_of(reader: &Reader) -> Settings {
     let admin = server::admin(&root, &server.server);
     let providers: Vec<_> =
         root.chosen("provider").into_iter().map(|(name, table)| provider::provider(name, table)).collect();
-    let names: Vec<String> = providers.iter().map(|p| p.name.clone()).collect();
+    let sections =
+        rules::Sections { providers: providers.iter().map(|p| p.name.clone()).collect(), issuers: root.names("issuer") };
     let session = session::session(root.section("session"), server.public_url.as_ref());
     let telemetry = server::telemetry(root.section("telemetry"));
     let policies: Vec<_> =
-        root.chosen("policy").into_iter().map(|(name, table)| (name, rules::named(table, &names))).collect();
+        root.chosen("policy").into_iter().map(|(name, table)| {
+            let policy = rules::named(&name, table, &sections);
+            (name, policy)
+        }).collect();
     let context = route::Context {
         providers: &providers,
-        provider_names: &names,
+        sections: &sections,
         policies: &policies,
         prefix: &server.server.prefix,
     };
@@ -142,9 +146,9 @@ fn settings_of(reader: &Reader) -> Settings {
         issuers: Vec::new(),
         session,
         telemetry,
+        rule_claims: rules::claim_paths(&routes),
         routes,
         custom_claims,
-        rule_claims: Vec::new(),
         warnings: Vec::new(),
     }
 }

@@ -72,11 +72,13 @@ pub(super) struct Table<'r> {
     dict: Dict,
     tag: Tag,
     asked: RefCell<Vec<&'static str>>,
+    /// Likewise, of keys in quotes that begin so.
+    dotted: RefCell<Vec<&'static str>>,
 }
 
 impl<'r> Table<'r> {
     pub(super) fn new(reader: &'r Reader, key: Key, dict: Dict, tag: Tag) -> Self {
-        Self { reader, key, dict, tag, asked: RefCell::default() }
+        Self { reader, key, dict, tag, asked: RefCell::default(), dotted: RefCell::default() }
     }
 
     pub(super) fn reader(&self) -> &'r Reader {
@@ -220,6 +222,22 @@ impl<'r> Table<'r> {
         self.dict.iter().map(|(name, value)| (name.clone(), entry(name, value))).collect()
     }
 
+    /// The names under `name`, whoever reads what stands there.
+    pub(super) fn names(&self, name: &str) -> Vec<String> {
+        self.dict.get(name).and_then(Value::as_dict).map(|all| all.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// The keys in quotes that begin with `name` and a dot, without these.
+    pub(super) fn dotted(&self, name: &'static str) -> Vec<(String, Entry<'r>)> {
+        self.dotted.borrow_mut().push(name);
+        let rest = |key: &str| key.strip_prefix(name)?.strip_prefix('.').map(str::to_owned);
+        let entry = |(key, value): (&String, &Value)| {
+            let entry = Entry { reader: self.reader, key: self.key.chosen(key), value: value.clone() };
+            Some((rest(key)?, entry))
+        };
+        self.dict.iter().filter_map(entry).collect()
+    }
+
     /// The tables of `[[name]]`.
     pub(super) fn tables(&self, name: &'static str) -> Option<Vec<Self>> {
         let items = self.entry(name)?.items("a list of tables", &|v| matches!(v, Value::Dict(..)))?;
@@ -238,8 +256,11 @@ impl<'r> Table<'r> {
 
     /// Reports every key that nobody asked for. `later` are keys of other versions.
     pub(super) fn close(self, later: &[&str]) {
-        let asked = self.asked.borrow();
-        for (name, value) in self.dict.iter().filter(|(name, _)| !asked.contains(&name.as_str())) {
+        let (asked, dotted) = (self.asked.borrow(), self.dotted.borrow());
+        let is_asked = |name: &str| {
+            asked.contains(&name) || name.split_once('.').is_some_and(|(first, _)| dotted.contains(&first))
+        };
+        for (name, value) in self.dict.iter().filter(|(name, _)| !is_asked(name)) {
             let key = self.key.then(name);
             // `"claim.team"` counts as `claim`.
             if name.split('.').next().is_some_and(|first| later.contains(&first)) {
@@ -253,6 +274,7 @@ impl<'r> Table<'r> {
 }
 
 /// A value and where it stands.
+#[derive(Clone)]
 pub(super) struct Entry<'r> {
     reader: &'r Reader,
     pub(super) key: Key,

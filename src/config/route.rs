@@ -13,12 +13,12 @@ use super::values;
 use crate::http::origin::Origin;
 
 /// Keys of the contract that this version does not have.
-const LATER: [&str; 3] = ["mode", "raw_path", "upstream_auth"];
+const LATER: [&str; 2] = ["raw_path", "upstream_auth"];
 
 /// What routes refer to.
 pub(super) struct Context<'a> {
     pub(super) providers: &'a [Provider],
-    pub(super) provider_names: &'a [String],
+    pub(super) sections: &'a rules::Sections,
     pub(super) policies: &'a [(String, Policy)],
     /// Doorward's own endpoints.
     pub(super) prefix: &'a str,
@@ -67,7 +67,7 @@ pub(super) fn route(mut table: Table<'_>, context: &Context<'_>, claims: &mut Ve
         strip_prefix: strip_prefix(&table, &path),
         machine: table.table("machine").map(machine),
         upstream_auth: UpstreamAuth::None,
-        mode: Mode::Enforce,
+        mode: mode(&table, word),
         raw_path: false,
         allow_preflight: false,
         unauthenticated: table.choice("unauthenticated", &unauthenticated, &[]).unwrap_or(Unauthenticated::Auto),
@@ -122,7 +122,7 @@ fn is_below(path: &str, prefix: &str) -> bool {
     prefix == "/" || path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-fn method(text: &str) -> Result<String, Reason> {
+pub(super) fn method(text: &str) -> Result<String, Reason> {
     if !values::is_token(text) || text.bytes().any(|b| b.is_ascii_lowercase()) {
         return Err(Reason::new("is not a method", "Write it in capitals, as it is sent: \"GET\"."));
     }
@@ -153,7 +153,7 @@ fn access(table: &Table<'_>, word: Word, context: &Context<'_>) -> Access {
     });
     let written = table.has("allow") || table.has("deny");
     let wanted = written || (word == Word::Policy && table.lacks("policy"));
-    let own = wanted.then(|| rules::policy(table, context.provider_names));
+    let own = wanted.then(|| rules::policy(table, context.sections));
     match word {
         Word::Policy => {
             if written && !table.lacks("policy") {
@@ -178,6 +178,26 @@ fn without_rules(table: &Table<'_>, word: &str, access: Access) -> Access {
         rules::refuse(table, word);
     }
     access
+}
+
+fn mode(table: &Table<'_>, word: Word) -> Mode {
+    let mode = table.choice("mode", &[("enforce", Mode::Enforce), ("observe", Mode::Observe)], &[]);
+    let observes = mode == Some(Mode::Observe);
+    if observes && word != Word::Policy {
+        table.problem(
+            "mode",
+            "observes nothing: this route has no policy",
+            "Write access = \"policy\" and rules, or remove it.",
+        );
+    } else if observes {
+        let name = table.key.label.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+        table.reader().warn(format!(
+            "{}{name}: mode = \"observe\" lets in everybody who signs in, whatever the policy says; what it would \
+             refuse is only logged.",
+            table.key
+        ));
+    }
+    mode.unwrap_or(Mode::Enforce)
 }
 
 fn refuse_on_public(table: &Table<'_>) {

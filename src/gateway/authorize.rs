@@ -6,51 +6,96 @@ use http::header::{AUTHORIZATION, HeaderMap};
 use super::exchange::Exchange;
 use super::rules::Rules;
 use super::who::Who;
-use crate::config::settings::Access;
-use crate::policy::{Decision, Facts};
+use crate::config::settings::{Access, Mode};
+use crate::policy::{Decision, Facts, Refusal, Trace};
 
 pub enum Verdict {
     Allow,
+    /// Signed in and refused by the policy, which on this route is only watched.
+    Observe(Reason),
     /// `Authorization` was brought where Doorward judges it, and does not convince.
     BadCredentials,
-    /// Which rule said no, for the log.
-    Deny(String),
-    /// Nobody, or nobody that this route knows: a sign-in is due.
+    Deny(Reason),
+    /// Nobody, nobody that this route knows, or somebody of whom the policy does not know enough: a sign-in is due.
     SignIn,
     /// Signed in, but not in the way that the route requires (C-14).
     StepUp,
 }
 
+/// Why not. PERF: put into words only where they are read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reason {
+    /// `access = "deny"`.
+    Access,
+    Policy(Refusal),
+    /// The policy asks about a claim that this token was not searched for.
+    Unknown,
+    /// By a fault of ours.
+    NoPolicy,
+}
+
+impl Reason {
+    pub fn text(self, rules: &Rules) -> String {
+        match (self, &rules.policy) {
+            (Self::Access, _) => "access = \"deny\"".to_owned(),
+            (Self::Policy(refusal), Some(policy)) => policy.name(refusal).to_string(),
+            (Self::Unknown, _) => "a claim that was not looked for".to_owned(),
+            (Self::Policy(_), None) | (Self::NoPolicy, _) => "no policy was compiled".to_owned(),
+        }
+    }
+}
+
 pub fn authorize(rules: &Rules, exchange: &Exchange, headers: &HeaderMap) -> Verdict {
-    // Where tokens of machines are judged, a bad one is not made good by a cookie beside it (JX-27). This version trusts
-    // no issuer of such tokens, so none convinces.
-    if rules.settings.machine.is_some() && headers.get(AUTHORIZATION).is_some_and(|v| !v.is_empty()) {
+    decide(rules, exchange, headers, &mut ())
+}
+
+/// The one decision: of requests that are served and of those that are only explained.
+pub fn decide<T: Trace>(rules: &Rules, exchange: &Exchange, headers: &HeaderMap, trace: &mut T) -> Verdict {
+    // Where tokens of machines are judged, a bad one is not made good by a cookie beside it (JX-27).
+    let judges = rules.settings.machine.is_some();
+    if judges && exchange.machine.is_none() && headers.get(AUTHORIZATION).is_some_and(|v| !v.is_empty()) {
         return Verdict::BadCredentials;
     }
     let who = exchange.who().filter(|who| rules.vouched(*who));
     match (&rules.settings.access, who) {
-        (Access::Deny, _) => Verdict::Deny("access = \"deny\"".to_owned()),
-        (Access::Public, _) => Verdict::Allow,
-        (Access::Optional, None) => Verdict::Allow,
-        (_, None) => Verdict::SignIn,
-        (Access::Policy(_), Some(who)) => match rules.policy.as_ref().map(|p| p.decide(&facts(who, exchange))) {
-            Some(Decision::Allow) => step_up(rules, who, exchange.now_ms),
-            Some(Decision::Deny { rule }) => Verdict::Deny(rule),
-            None => Verdict::Deny("no policy was compiled".to_owned()),
-        },
+        (Access::Deny, _) => Verdict::Deny(Reason::Access),
+        (Access::Public, _) | (Access::Optional, None) => Verdict::Allow,
+        (Access::Authenticated, None) => Verdict::SignIn,
+        (Access::Policy(_), who) => by_policy(rules, exchange, who, trace),
         (Access::Optional | Access::Authenticated, Some(who)) => step_up(rules, who, exchange.now_ms),
     }
 }
 
-fn facts<'a>(who: Who<'a>, exchange: &'a Exchange) -> Facts<'a> {
+fn by_policy<T: Trace>(rules: &Rules, exchange: &Exchange, who: Option<Who<'_>>, trace: &mut T) -> Verdict {
+    let Some(policy) = &rules.policy else { return Verdict::Deny(Reason::NoPolicy) };
+    let nobody = Facts::anonymous(exchange.client, exchange.method());
+    let decision = policy.decide(&who.map_or(nobody, |who| facts(who, nobody)), trace);
+    match (decision, who) {
+        (Decision::Allow, None) => Verdict::Allow,
+        (Decision::Allow, Some(who)) => step_up(rules, who, exchange.now_ms),
+        (Decision::Deny(refusal), Some(who @ Who::Person(_))) if rules.settings.mode == Mode::Observe => {
+            match step_up(rules, who, exchange.now_ms) {
+                Verdict::Allow => Verdict::Observe(Reason::Policy(refusal)),
+                first => first,
+            }
+        }
+        (Decision::Deny(refusal), _) => Verdict::Deny(Reason::Policy(refusal)),
+        // SECURITY: a session from before the rule: the next one knows the claim. A token says no more when it comes again.
+        (Decision::Unknown, Some(Who::Machine(_))) => Verdict::Deny(Reason::Unknown),
+        (Decision::Unknown | Decision::SignIn, _) => Verdict::SignIn,
+    }
+}
+
+fn facts<'a>(who: Who<'a>, nobody: Facts<'a>) -> Facts<'a> {
     let identity = who.identity();
     let known = Facts {
+        known: true,
         user: Some(identity.user.as_str()).filter(|user| !user.is_empty()),
         email: identity.email.as_deref(),
         email_verified: identity.email_verified,
         groups: &identity.groups,
         claims: Some(&identity.kept),
-        ..Facts::anonymous(exchange.client, exchange.method())
+        ..nobody
     };
     match who {
         Who::Machine(machine) => Facts {

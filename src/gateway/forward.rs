@@ -42,7 +42,7 @@ pub async fn forward(
     let upgrade = wanted_upgrade(&parts);
     if upgrade.is_some() && !same_origin(rules, admitted, &parts.headers) {
         // WX-02: a page elsewhere must not speak with this person's cookie.
-        return Err(Asker::new(gateway, exchange, &parts.method, &parts.headers).forbidden(None));
+        return Err(Asker::new(gateway, exchange, &parts.method, &parts.headers).forbidden(None, None));
     }
     let client_side = upgrade.as_ref().and_then(|_| parts.extensions.remove::<OnUpgrade>());
     let manner = Manner::of(&parts.method, &parts.headers);

@@ -44,7 +44,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audit;
 use crate::clock;
 use crate::config::settings::Settings;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::http::forwarded::Trust;
 use crate::http::headers::Managed;
 use crate::http::reply::{self, Reply};
@@ -55,13 +55,14 @@ use crate::session::state::State;
 use crate::telemetry::Safe;
 use crate::telemetry::metrics::{self, Metrics, Outcome};
 use admit::{Admitted, admit};
-use authorize::{Verdict, authorize};
+use authorize::{Reason, Verdict, authorize};
 use body::{Body, Inner};
 use conn::Conn;
 use exchange::{Begin, Exchange};
 use respond::Asker;
 use rules::Rules;
 use site::Site;
+use who::Who;
 
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -262,9 +263,10 @@ async fn journey(
             return Err(Asker::new(gateway, exchange, &parts.method, &parts.headers).failed(&error));
         }
     };
-    let verdict = authorize(rules, exchange, &parts.headers);
-    if !matches!(verdict, Verdict::Allow) {
-        return Err(Box::pin(turn_away(gateway, exchange, &admitted, rules, &parts, verdict)).await);
+    match authorize(rules, exchange, &parts.headers) {
+        Verdict::Allow => {}
+        Verdict::Observe(reason) => audit_refusal(exchange, rules, "observed", reason),
+        verdict => return Err(Box::pin(turn_away(gateway, exchange, &admitted, rules, &parts, verdict)).await),
     }
     exchange.decided(Outcome::Allow);
     if let Some(target) = rules.answers() {
@@ -285,21 +287,20 @@ async fn turn_away(
     let site = &admitted.site;
     let target = returns::own(admitted, parts.uri.query());
     let challenged = match verdict {
-        // `Allow` never comes here; if it did, it would not pass here either.
-        Verdict::Allow | Verdict::Deny(_) => {
-            let rule = if let Verdict::Deny(rule) = &verdict { rule.as_str() } else { "" };
+        Verdict::Deny(reason) => {
             exchange.decided(Outcome::Deny);
-            let user = exchange.who().map(|who| who.name().to_owned());
-            audit!(
-                event = "refused",
-                user = %Safe(user.as_deref().unwrap_or("-")),
-                route = rules.name(),
-                rule = %Safe(rule),
-                client = %exchange.client,
-                request_id = exchange.id(),
+            audit_refusal(exchange, rules, "refused", reason);
+            let rule = gateway.settings.server.show_rule.then(|| reason.text(rules));
+            return Asker::new(gateway, exchange, &parts.method, &parts.headers).forbidden(
+                exchange.session.as_deref().map(|session| (session, site.origin.host())),
+                rule.as_deref(),
             );
-            return Asker::new(gateway, exchange, &parts.method, &parts.headers)
-                .forbidden(exchange.session.as_deref().map(|session| (session, site.origin.host())));
+        }
+        // These never come here; if one did, it would not pass here either.
+        Verdict::Allow | Verdict::Observe(_) => {
+            let error = Error::new(Kind::Internal, "a request that may pass was turned away");
+            exchange.decided(Outcome::Error);
+            return Asker::new(gateway, exchange, &parts.method, &parts.headers).failed(&error);
         }
         Verdict::BadCredentials => {
             exchange.decided(Outcome::Deny);
@@ -319,4 +320,16 @@ async fn turn_away(
             Asker::new(gateway, exchange, &parts.method, &parts.headers).failed(&error)
         }
     }
+}
+
+/// Who was refused, where and by which rule.
+fn audit_refusal(exchange: &Exchange, rules: &Rules, event: &'static str, reason: Reason) {
+    audit!(
+        event,
+        user = %Safe(exchange.who().map_or("-", Who::name)),
+        route = rules.name(),
+        rule = %Safe(&reason.text(rules)),
+        client = %exchange.client,
+        request_id = exchange.id(),
+    );
 }

@@ -108,8 +108,16 @@ impl<'a> Asker<'a> {
         reply::with(reply::json(StatusCode::UNAUTHORIZED, &body), WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
     }
 
-    /// The rule is not met: never a redirect. Who is signed in can become somebody else.
-    pub fn forbidden(&self, signed_in: Option<(&Session, &str)>) -> Reply {
+    /// The rule is not met: never a redirect. Who is signed in can become somebody else. `rule` is what refused, where
+    /// the operator lets it be told.
+    pub fn forbidden(&self, signed_in: Option<(&Session, &str)>, rule: Option<&str>) -> Reply {
+        if let (Manner::Json, Some(rule)) = (self.manner, rule) {
+            let body = json!({
+                "error": "forbidden", "message": "You may not open this page", "rule": rule, "request_id": self.id,
+            });
+            return reply::json(StatusCode::FORBIDDEN, &body);
+        }
+        let rule = rule.map(|rule| format!("The rule: {rule}."));
         let who = signed_in.map(|(session, _)| format!("You are signed in as {}.", session.user()));
         let mut lines = vec![
             "Your account may not open this page. If it should, ask whoever runs this application and tell them the request number below.",
@@ -117,6 +125,7 @@ impl<'a> Asker<'a> {
         if let Some(who) = &who {
             lines.insert(0, who);
         }
+        lines.extend(rule.as_deref());
         let other = signed_in.map(|(session, host)| {
             button(self.gateway, session, host, "Sign in as someone else", Some("/".to_owned()))
         });

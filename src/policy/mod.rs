@@ -1,21 +1,27 @@
-//! Compiled allow and deny rules: who may pass a route with `access = "policy"`. Deciding reads an identity and nothing
-//! else, and allocates only to name the rule that denied. It never sees a request, a token or a claim.
+//! Compiled allow and deny rules: who may pass a route with `access = "policy"`. Deciding reads what is known of a request
+//! and nothing else, and allocates nothing. It never sees a request, a token or a claim that was not kept.
+//!
+//! A claim that was never looked for is neither there nor absent: what depends on it is `Unknown`, which lets nobody in.
 
 mod names;
+mod rule;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt;
 use std::net::IpAddr;
 
 use crate::config::settings;
-use names::{Folded, Names};
+use names::Folded;
+use rule::{Email, Rule};
 
 /// What a decision is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
+    /// Somebody vouches for who this is. Without, only `network` and `method` are read.
+    pub known: bool,
     /// None: nobody, or a service (B-20).
     pub user: Option<&'a str>,
     pub email: Option<&'a str>,
@@ -30,6 +36,7 @@ pub struct Facts<'a> {
     pub provider: Option<&'a str>,
     /// Of a token: the name of the section that issued it.
     pub issuer: Option<&'a str>,
+    /// Canonical: never an IPv4 address written as IPv6.
     pub network: IpAddr,
     pub method: &'a str,
 }
@@ -38,6 +45,7 @@ impl<'a> Facts<'a> {
     /// Of a request of which nobody is known.
     pub fn anonymous(network: IpAddr, method: &'a str) -> Self {
         Self {
+            known: false,
             user: None,
             email: None,
             email_verified: false,
@@ -53,39 +61,90 @@ impl<'a> Facts<'a> {
     }
 }
 
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Decision {
     Allow,
-    Deny {
-        /// `deny[1]` (rules count from 1), or `no allow matches`.
-        rule: String,
-    },
+    Deny(Refusal),
+    /// Nobody is known, and no rule about network and method alone says yes or no.
+    SignIn,
+    /// It hangs on a claim that was never looked for.
+    Unknown,
+}
+
+/// Why not.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// Which `deny` rule matches, from 0.
+    Rule(usize),
+    NoAllow,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum List {
+    Allow,
+    Deny,
+}
+
+impl List {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+/// Whether a rule matches. In this order AND is the least of its members, OR the greatest.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Answer {
+    No,
+    Unknown,
+    Yes,
+}
+
+/// Is told of each rule that is tried. PERF: `()` hears nothing and costs nothing.
+pub trait Trace {
+    /// `number` counts from 0.
+    fn tried(&mut self, list: List, number: usize, answer: Answer);
+}
+
+impl Trace for () {
+    #[inline]
+    fn tried(&mut self, _: List, _: usize, _: Answer) {}
 }
 
 /// OR between rules, AND inside one; `deny` wins.
 #[derive(Clone, Debug)]
 pub struct Policy {
+    /// `[policy.NAME]`; None = written at the route.
+    name: Option<Box<str>>,
     allow: Vec<Rule>,
     deny: Vec<Rule>,
+    /// PERF: an address is folded only where a rule compares one.
+    reads_email: bool,
 }
 
 impl Policy {
     pub fn new(policy: &settings::Policy) -> Self {
-        Self { allow: policy.allow.iter().map(Rule::new).collect(), deny: policy.deny.iter().map(Rule::new).collect() }
+        let rules = || policy.allow.iter().chain(&policy.deny);
+        Self {
+            name: policy.name.as_deref().map(Box::from),
+            allow: policy.allow.iter().map(Rule::new).collect(),
+            deny: policy.deny.iter().map(Rule::new).collect(),
+            reads_email: rules().any(|r| !r.email.is_empty() || !r.email_domain.is_empty()),
+        }
     }
 
-    pub fn decide(&self, facts: &Facts<'_>) -> Decision {
-        let folded = facts.email.map(Folded::new);
+    pub fn decide<T: Trace>(&self, facts: &Facts<'_>, trace: &mut T) -> Decision {
+        let folded = facts.email.filter(|_| self.reads_email).map(Folded::new);
         let email = match folded.as_ref().map(Folded::as_str) {
             None => Email::Absent,
             Some(None) => Email::TooLong,
             Some(Some(text)) => Email::Text(text),
         };
-        if let Some(n) = self.deny.iter().position(|rule| rule.matches(facts, email)) {
-            let mut rule = String::new();
-            // Writing to a String cannot fail.
-            let _ = write!(rule, "deny[{}]", n + 1);
-            return Decision::Deny { rule };
+        let denied = find(&self.deny, List::Deny, facts, email, trace);
+        if let Found::Yes(number) = denied {
+            return Decision::Deny(Refusal::Rule(number));
         }
         // SECURITY: L-25: an address that the provider does not vouch for is anybody's; it lets nobody in. One with two
         // `@` has no domain that every program agrees on.
@@ -93,65 +152,61 @@ impl Policy {
             Email::Text(e) if facts.email_verified && e.bytes().filter(|b| *b == b'@').count() == 1 => email,
             _ => Email::Absent,
         };
-        let allowed = if self.allow.is_empty() {
-            // Only written so beside `deny`: everybody but those. Without either, nobody.
-            !self.deny.is_empty()
-        } else {
-            self.allow.iter().any(|rule| rule.matches(facts, trusted))
-        };
-        if allowed { Decision::Allow } else { Decision::Deny { rule: "no allow matches".to_owned() } }
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Rule {
-    user: Names,
-    email: Names,
-    email_domain: Names,
-    group: Names,
-    provider: Names,
-}
-
-impl Rule {
-    fn new(rule: &settings::Rule) -> Self {
-        Self {
-            user: Names::new(&rule.user),
-            email: Names::folded(&rule.email),
-            email_domain: Names::folded(&rule.email_domain),
-            group: Names::new(&rule.group),
-            provider: Names::new(&rule.provider),
+        let allowed = find(&self.allow, List::Allow, facts, trusted, trace);
+        if !facts.known {
+            return if matches!(allowed, Found::Yes(_)) { Decision::Allow } else { Decision::SignIn };
+        }
+        // `deny` alone: everybody but those. Without either, nobody.
+        let everybody = self.allow.is_empty() && !self.deny.is_empty();
+        match (denied, allowed) {
+            (_, Found::No) if !everybody => Decision::Deny(Refusal::NoAllow),
+            // SECURITY: a `deny` that might match is not one that does not.
+            (Found::Unknown, _) | (_, Found::Unknown) => Decision::Unknown,
+            _ => Decision::Allow,
         }
     }
 
-    /// SECURITY: a rule without conditions matches nobody: configuration refuses it, and if one came
-    /// about by a fault it must not open the door.
-    fn matches(&self, facts: &Facts<'_>, email: Email<'_>) -> bool {
-        let conditions = [&self.user, &self.email, &self.email_domain, &self.group, &self.provider];
-        conditions.iter().any(|names| !names.is_empty())
-            && self.user.admit(|names| facts.user.is_some_and(|user| names.contains(user)))
-            && self.provider.admit(|names| facts.provider.is_some_and(|provider| names.contains(provider)))
-            && self.email.admit(|names| email.holds(|e| names.contains(e)))
-            && self.email_domain.admit(|names| email.holds(|e| e.split('@').skip(1).any(|d| names.contains(d))))
-            && self.group.admit(|names| facts.groups.iter().any(|g| names.contains(g)))
+    /// For people: `deny[1]` (rules count from 1), `policy staff deny[1]`, or `no allow matches`.
+    pub fn name(&self, refusal: Refusal) -> Named<'_> {
+        Named { policy: self.name.as_deref(), refusal }
     }
 }
 
-/// The address that rules are compared with, folded.
-#[derive(Clone, Copy)]
-enum Email<'a> {
-    Absent,
-    Text(&'a str),
-    /// SECURITY: L-25: longer than any address, so never compared: every rule that names one is taken to match. Only
-    /// `deny` rules see it.
-    TooLong,
+/// PERF: put into words only where they are read.
+pub struct Named<'a> {
+    policy: Option<&'a str>,
+    refusal: Refusal,
 }
 
-impl Email<'_> {
-    fn holds(self, condition: impl FnOnce(&str) -> bool) -> bool {
-        match self {
-            Self::Absent => false,
-            Self::Text(text) => condition(text),
-            Self::TooLong => true,
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(name) = self.policy {
+            write!(f, "policy {name} ")?;
+        }
+        match self.refusal {
+            Refusal::Rule(number) => write!(f, "deny[{}]", number.saturating_add(1)),
+            Refusal::NoAllow => f.write_str("no allow matches"),
         }
     }
+}
+
+enum Found {
+    No,
+    Unknown,
+    Yes(usize),
+}
+
+/// The first rule that matches.
+fn find<T: Trace>(rules: &[Rule], list: List, facts: &Facts<'_>, email: Email<'_>, trace: &mut T) -> Found {
+    let mut found = Found::No;
+    for (number, rule) in rules.iter().enumerate() {
+        let answer = rule.answer(facts, email);
+        trace.tried(list, number, answer);
+        match answer {
+            Answer::Yes => return Found::Yes(number),
+            Answer::Unknown => found = Found::Unknown,
+            Answer::No => {}
+        }
+    }
+    found
 }

@@ -23,13 +23,6 @@ impl Names {
         Self::of(names.iter().map(|n| fold_case(n).into_boxed_str()))
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        match self {
-            Self::Few(names) => names.is_empty(),
-            Self::Many(names) => names.is_empty(),
-        }
-    }
-
     pub(super) fn contains(&self, name: &str) -> bool {
         match self {
             Self::Few(names) => names.iter().any(|n| &**n == name),
@@ -37,9 +30,9 @@ impl Names {
         }
     }
 
-    /// No condition, or one that `holds`.
-    pub(super) fn admit(&self, holds: impl FnOnce(&Self) -> bool) -> bool {
-        self.is_empty() || holds(self)
+    /// Whether any of `values` is one of these.
+    pub(super) fn meet(&self, values: &[String]) -> bool {
+        values.iter().any(|value| self.contains(value))
     }
 
     fn of(names: impl ExactSizeIterator<Item = Box<str>>) -> Self {

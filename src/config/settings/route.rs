@@ -126,6 +126,8 @@ pub enum Access {
 /// OR between rules, AND inside one; `deny` wins.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
+    /// `[policy.NAME]`; None = written at the route.
+    pub name: Option<String>,
     /// Empty beside `deny` rules: everybody who is signed in. Empty beside none: nobody; no configuration says so.
     pub allow: Vec<Rule>,
     pub deny: Vec<Rule>,
