@@ -364,12 +364,9 @@ fn keys_of_other_versions_say_so() {
         ("[server]", "listen = \"fd:3\""),
         ("[forward_auth]", "success_status = 202"),
         ("[issuer.ci]", "audience = [\"a\"]"),
-        ("[[route]]", "mode = \"observe\""),
         ("[[route]]", "upstream = [\"http://a\", \"http://b\"]"),
         ("[[route]]", "upstream = \"h2c://a\""),
         ("[[route]]", "identity = [\"assertion\"]"),
-        ("[policy.p]", "allow = [{ user = \"a\", \"claim.team\" = \"x\" }]"),
-        ("[policy.p]", "allow = [{ user = \"a\", network = \"10.0.0.0/8\" }]"),
     ] {
         let message = only_problem(&with(section, line)).message;
         assert!(message.contains("not available in this version"), "{line}: {message}");
@@ -696,4 +693,114 @@ fn an_empty_variable_is_no_variable() {
     let case = names.iter().fold(Case::of(LEAST), |case, name| case.env(&format!("DOORWARD_{name}"), ""));
     assert_eq!(format!("{:?}", case.settings()), format!("{:?}", Case::of(LEAST).settings()));
     assert!(Case::of(LEAST).env("DOORWARD_ADMIN__LISTEN", "").settings().admin.is_none());
+}
+
+/// `LEAST` with a second route whose rules are `lines`.
+fn ruled(lines: &str) -> String {
+    format!(
+        "{LEAST}\n[[route]]\nname = \"second\"\npath = \"/x\"\nupstream = \"status:204\"\naccess = \"policy\"\n{lines}\n"
+    )
+}
+
+fn rules_of(lines: &str) -> doorward::config::settings::Policy {
+    let settings = Case::of(&ruled(lines)).settings();
+    let Access::Policy(policy) = &settings.routes[1].access else { panic!("{:?}", settings.routes[1].access) };
+    policy.clone()
+}
+
+#[test]
+fn every_key_of_a_rule_is_read() {
+    let policy = rules_of(
+        r#"allow = [{ user = "u", email = "A@b.c", email_domain = ["B.c"], group = "g", claim.department = "sales", scope = ["read", "write"], provider = "main", issuer = ["main"], client = "robot", network = ["10.0.0.7/8", "fd00::1"], method = ["GET", "POST"] }]"#,
+    );
+    let rule = &policy.allow[0];
+    assert_eq!((rule.user.as_slice(), rule.email.as_slice()), (&["u".to_owned()][..], &["a@b.c".to_owned()][..]));
+    assert_eq!((rule.email_domain[0].as_str(), rule.group[0].as_str()), ("b.c", "g"));
+    assert_eq!(rule.claims, [("department".to_owned(), vec!["sales".to_owned()])]);
+    assert_eq!((rule.scope.len(), rule.provider[0].as_str(), rule.issuer[0].as_str()), (2, "main", "main"));
+    assert_eq!((rule.client[0].as_str(), rule.method.len()), ("robot", 2));
+    let networks: Vec<String> = rule.network.iter().map(ToString::to_string).collect();
+    assert_eq!(networks, ["10.0.0.0/8", "fd00::1/128"]);
+    assert_eq!(policy.name, None);
+}
+
+#[test]
+fn claims_are_named_by_tables_or_by_quoted_keys() {
+    let policy = rules_of(
+        r#"
+        allow = [
+          { claim.department = ["a", "b"], claim.realm_access.level = 7 },
+          { "claim.department" = "a", "claim.realm_access.level" = [7, true] },
+          { claim = { "https://example.com/team" = false } },
+        ]
+        deny = [{ claim.left = true }]"#,
+    );
+    let claims = |n: usize| {
+        let claims = policy.allow[n].claims.iter().map(|(path, texts)| format!("{path}={}", texts.join(",")));
+        claims.collect::<Vec<_>>()
+    };
+    assert_eq!(claims(0), ["department=a,b", "realm_access.level=7"]);
+    assert_eq!(claims(1), ["department=a", "realm_access.level=7,true"]);
+    assert_eq!(claims(2), ["https://example.com/team=false"]);
+    assert_eq!(policy.deny[0].claims, [("left".to_owned(), vec!["true".to_owned()])]);
+    let text = format!(
+        "{}[policy.unused]\nallow = [{{ claim.never = 1 }}]",
+        ruled("allow = [{ claim.b.c = 1, claim.a = 1 }]")
+    );
+    let settings = Case::of(&text).settings();
+    assert_eq!(settings.rule_claims, ["a", "b.c"]);
+    assert_eq!(settings.kept_claims(), ["a", "b.c"]);
+}
+
+#[test]
+fn rules_that_say_nothing_or_name_nothing_are_refused() {
+    let deep = format!("{{ claim.{} = 1 }}", vec!["a"; 30].join("."));
+    for (rule, key) in [
+        ("{ }", "route[2].allow[1]"),
+        ("{ claim = \"x\" }", "route[2].allow[1].claim"),
+        ("{ claim = { } }", "route[2].allow[1].claim"),
+        ("{ claim.a = { } }", "route[2].allow[1].claim.a"),
+        ("{ claim.a = [] }", "route[2].allow[1].claim.a"),
+        ("{ claim.a = \"\" }", "route[2].allow[1].claim.a[1]"),
+        ("{ claim.a = 1.5 }", "route[2].allow[1].claim.a"),
+        ("{ claim.a = [1, 1.5] }", "route[2].allow[1].claim.a[2]"),
+        ("{ claim.a = [[1]] }", "route[2].allow[1].claim.a[1]"),
+        ("{ \"claim.\" = 1 }", "route[2].allow[1].claim."),
+        ("{ \"claim.a..b\" = 1 }", "route[2].allow[1].claim.a..b"),
+        ("{ claim.a = 1, \"claim.a\" = 2 }", "route[2].allow[1].claim.a"),
+        ("{ \"claims.a\" = 1, user = \"u\" }", "route[2].allow[1].claims.a"),
+        (deep.as_str(), "route[2].allow[1].claim.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a"),
+        ("{ scope = \"read write\" }", "route[2].allow[1].scope[1]"),
+        ("{ scope = [] }", "route[2].allow[1].scope"),
+        ("{ provider = \"other\" }", "route[2].allow[1].provider[1]"),
+        ("{ issuer = \"https://id.example.com\" }", "route[2].allow[1].issuer[1]"),
+        ("{ client = [\"\"] }", "route[2].allow[1].client[1]"),
+        ("{ network = \"10.0.0\" }", "route[2].allow[1].network[1]"),
+        ("{ network = \"::ffff:10.0.0.0/104\" }", "route[2].allow[1].network[1]"),
+        ("{ network = [] }", "route[2].allow[1].network"),
+        ("{ method = \"get\" }", "route[2].allow[1].method[1]"),
+    ] {
+        let problem = only_problem(&ruled(&format!("allow = [{rule}]")));
+        assert_eq!(problem.key, key, "{rule}: {problem}");
+        assert!(problem.hint.ends_with('.') || problem.hint.ends_with('?'), "{problem}");
+    }
+}
+
+#[test]
+fn a_route_that_only_observes_is_a_warning() {
+    let settings = Case::of(&ruled("mode = \"observe\"\nallow = [{ user = \"u\" }]")).settings();
+    assert_eq!(settings.routes[1].mode, doorward::config::settings::Mode::Observe);
+    assert_eq!(settings.warnings.len(), 1);
+    assert!(settings.warnings[0].starts_with("route[2] (second): mode"), "{:?}", settings.warnings);
+    assert!(Case::of(&ruled("mode = \"enforce\"\nallow = [{ user = \"u\" }]")).settings().warnings.is_empty());
+    assert_eq!(only_problem(&with("[[route]]", "mode = \"observe\"")).key, "route[1].mode");
+    assert_eq!(only_problem(&with("[[route]]", "mode = \"watch\"")).key, "route[1].mode");
+}
+
+#[test]
+fn what_a_step_up_requires_fits_into_a_challenge() {
+    for acr in ["a b", "a\\\"b", "é", ""] {
+        let problem = only_problem(&with("[[route]]", &format!("require = {{ acr = [\"{acr}\"] }}")));
+        assert_eq!(problem.key, "route[1].require.acr[1]", "{acr}");
+    }
 }

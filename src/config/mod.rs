@@ -111,15 +111,20 @@ fn settings_of(reader: &Reader) -> Settings {
     let admin = server::admin(&root, &server.server);
     let providers: Vec<_> =
         root.chosen("provider").into_iter().map(|(name, table)| provider::provider(name, table)).collect();
-    let sections =
-        rules::Sections { providers: providers.iter().map(|p| p.name.clone()).collect(), issuers: root.names("issuer") };
+    let sections = rules::Sections {
+        providers: providers.iter().map(|p| p.name.clone()).collect(),
+        issuers: root.names("issuer"),
+    };
     let session = session::session(root.section("session"), server.public_url.as_ref());
     let telemetry = server::telemetry(root.section("telemetry"));
-    let policies: Vec<_> =
-        root.chosen("policy").into_iter().map(|(name, table)| {
+    let policies: Vec<_> = root
+        .chosen("policy")
+        .into_iter()
+        .map(|(name, table)| {
             let policy = rules::named(&name, table, &sections);
             (name, policy)
-        }).collect();
+        })
+        .collect();
     let context = route::Context {
         providers: &providers,
         sections: &sections,

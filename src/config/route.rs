@@ -252,7 +252,16 @@ fn require(table: Table<'_>) -> Require {
     if table.is_empty() {
         table.reader().problem(&table.key, table.tag(), "requires nothing", "Write acr or max_age, or remove it.");
     }
-    let acr = table.list("acr", |text| Ok(text.to_owned()));
+    let acr = table.list("acr", |text| {
+        // They go into a list with spaces (OpenID Connect Core §3.1.2.1) and between quotes (RFC 9470 §3).
+        if text.is_empty() || text.bytes().any(|b| !matches!(b, b'!' | b'#'..=b'[' | b']'..=b'~')) {
+            return Err(Reason::new(
+                "is not one acr value",
+                "Write each value as a string of its own, without spaces.",
+            ));
+        }
+        Ok(text.to_owned())
+    });
     if acr.as_ref().is_some_and(Vec::is_empty) {
         table.problem("acr", "is empty", "Write at least one value of the provider's acr_values_supported.");
     }

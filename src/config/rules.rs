@@ -23,8 +23,7 @@ const DEEPEST: usize = 16;
 
 /// Both lists of a table; what is wrong is reported, an empty policy too.
 pub(super) fn policy(table: &Table<'_>, sections: &Sections) -> Policy {
-    let policy =
-        Policy { name: None, allow: rules(table, "allow", sections), deny: rules(table, "deny", sections) };
+    let policy = Policy { name: None, allow: rules(table, "allow", sections), deny: rules(table, "deny", sections) };
     if !table.has("allow") && !table.has("deny") {
         table.missing(
             "allow",
@@ -140,7 +139,8 @@ fn claims_below(entry: Entry<'_>, above: &str, depth: usize, found: &mut Vec<(St
         let path = if above.is_empty() { name } else { format!("{above}.{name}") };
         match entry.value {
             Value::Dict(..) if depth == DEEPEST => {
-                entry.problem("is nested too deeply", "Write the path as one key in quotes: \"claim.a.b\" = \"value\".");
+                entry
+                    .problem("is nested too deeply", "Write the path as one key in quotes: \"claim.a.b\" = \"value\".");
             }
             Value::Dict(..) => claims_below(entry, &path, depth + 1, found),
             _ => claim(path, entry, found),

@@ -48,7 +48,12 @@ pub async fn challenge(
     };
     let Some(provider) = rules.providers.first().filter(|_| redirects) else {
         let asker = Asker::new(gateway, exchange, &parts.method, &parts.headers);
-        return Ok(asker.unauthorized(false, &login_url(gateway, site, target)));
+        let login_url = login_url(gateway, site, target);
+        return Ok(if step_up {
+            asker.step_up(&rules.settings.require, &login_url)
+        } else {
+            asker.unauthorized(false, &login_url)
+        });
     };
     let require = Some(&rules.settings.require).filter(|r| step_up || !r.acr.is_empty() || r.max_age.is_some());
     let start = Start { provider, rd: target, require };

@@ -291,10 +291,8 @@ async fn turn_away(
             exchange.decided(Outcome::Deny);
             audit_refusal(exchange, rules, "refused", reason);
             let rule = gateway.settings.server.show_rule.then(|| reason.text(rules));
-            return Asker::new(gateway, exchange, &parts.method, &parts.headers).forbidden(
-                exchange.session.as_deref().map(|session| (session, site.origin.host())),
-                rule.as_deref(),
-            );
+            return Asker::new(gateway, exchange, &parts.method, &parts.headers)
+                .forbidden(exchange.session.as_deref().map(|session| (session, site.origin.host())), rule.as_deref());
         }
         // These never come here; if one did, it would not pass here either.
         Verdict::Allow | Verdict::Observe(_) => {

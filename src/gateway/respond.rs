@@ -10,6 +10,7 @@ use super::endpoints::sign_out::button;
 use super::exchange::Exchange;
 use super::navigation::{is_grpc, wants_page};
 use super::pages::{Action, Page};
+use crate::config::settings::Require;
 use crate::error::{Error, Kind};
 use crate::http::reply::{self, Reply};
 use crate::session::Session;
@@ -106,6 +107,36 @@ impl<'a> Asker<'a> {
             "Bearer realm=\"doorward\""
         };
         reply::with(reply::json(StatusCode::UNAUTHORIZED, &body), WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+    }
+
+    /// 401 of RFC 9470 §3: whoever asks is known, but signed in too weakly or too long ago. A program takes what is named
+    /// here to its own sign-in.
+    pub fn step_up(&self, require: &Require, login_url: &str) -> Reply {
+        if self.manner == Manner::Grpc {
+            return self.grpc(StatusCode::UNAUTHORIZED);
+        }
+        const ERROR: &str = "insufficient_user_authentication";
+        let (acr_values, max_age) = (require.acr.join(" "), require.max_age.map(|max| max.as_secs()));
+        let description = if require.acr.is_empty() {
+            "a more recent sign-in is required"
+        } else {
+            "another way of signing in is required"
+        };
+        let mut challenge =
+            format!("Bearer realm=\"doorward\", error=\"{ERROR}\", error_description=\"{description}\"");
+        let mut body = json!({ "error": ERROR, "login_url": login_url, "request_id": self.id });
+        // Configuration takes no acr that would not fit between quotes.
+        if !require.acr.is_empty() {
+            challenge.push_str(&format!(", acr_values=\"{acr_values}\""));
+            body["acr_values"] = acr_values.into();
+        }
+        if let Some(max_age) = max_age {
+            challenge.push_str(&format!(", max_age=\"{max_age}\""));
+            body["max_age"] = max_age.into();
+        }
+        let plain = HeaderValue::from_static("Bearer realm=\"doorward\", error=\"insufficient_user_authentication\"");
+        let challenge = HeaderValue::try_from(challenge).unwrap_or(plain);
+        reply::with(reply::json(StatusCode::UNAUTHORIZED, &body), WWW_AUTHENTICATE, challenge)
     }
 
     /// The rule is not met: never a redirect. Who is signed in can become somebody else. `rule` is what refused, where

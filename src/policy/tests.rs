@@ -1,3 +1,7 @@
+mod keys;
+mod oracle;
+mod unknown;
+
 use std::net::IpAddr;
 
 use super::*;
@@ -15,14 +19,20 @@ fn ann() -> Person {
 }
 
 fn decide(policy: &settings::Policy, person: &Person) -> Decision {
-    Policy::new(policy).decide(&Facts {
+    let facts = Facts {
+        known: true,
         user: Some(person.user),
         email: person.email,
         email_verified: person.verified,
         groups: &person.groups,
         provider: Some("main"),
-        ..Facts::anonymous(IpAddr::from([192, 0, 2, 1]), "GET")
-    })
+        ..nobody()
+    };
+    Policy::new(policy).decide(&facts, &mut ())
+}
+
+fn nobody() -> Facts<'static> {
+    Facts::anonymous(IpAddr::from([192, 0, 2, 1]), "GET")
 }
 
 fn strings(names: &[&str]) -> Vec<String> {
@@ -42,11 +52,17 @@ fn group(names: &[&str]) -> settings::Rule {
 }
 
 fn allow(rules: Vec<settings::Rule>) -> settings::Policy {
-    settings::Policy { allow: rules, deny: Vec::new() }
+    settings::Policy { allow: rules, ..Default::default() }
 }
 
+fn deny(rules: Vec<settings::Rule>) -> settings::Policy {
+    settings::Policy { deny: rules, ..Default::default() }
+}
+
+/// `no allow matches`, or `deny[1]`.
 fn denied(rule: &str) -> Decision {
-    Decision::Deny { rule: rule.to_owned() }
+    let number = rule.strip_prefix("deny[").and_then(|rest| rest.strip_suffix(']'));
+    Decision::Deny(number.map_or(Refusal::NoAllow, |n| Refusal::Rule(n.parse::<usize>().unwrap() - 1)))
 }
 
 #[test]
@@ -72,7 +88,7 @@ fn deny_wins_and_is_named() {
 
 #[test]
 fn deny_alone_lets_everybody_else_in_and_nothing_lets_nobody_in() {
-    let policy = settings::Policy { allow: Vec::new(), deny: vec![group(&["Guests"])] };
+    let policy = deny(vec![group(&["Guests"])]);
     assert_eq!(decide(&policy, &ann()), Decision::Allow);
     assert_eq!(decide(&settings::Policy::default(), &ann()), denied("no allow matches"));
     assert_eq!(decide(&allow(vec![settings::Rule::default()]), &ann()), denied("no allow matches"));
@@ -117,7 +133,7 @@ fn l_25_an_email_with_two_ats_matches_no_allow_but_every_deny() {
     let odd = Person { email: Some("ann@example.com@evil.org"), ..ann() };
     for name in ["example.com", "evil.org"] {
         assert_eq!(decide(&allow(vec![domain(&[name])]), &odd), denied("no allow matches"), "{name}");
-        let policy = settings::Policy { allow: vec![group(&["Staff"])], deny: vec![domain(&[name])] };
+        let policy = settings::Policy { deny: vec![domain(&[name])], ..allow(vec![group(&["Staff"])]) };
         assert_eq!(decide(&policy, &odd), denied("deny[1]"), "{name}");
     }
 }
@@ -148,6 +164,39 @@ fn l_25_an_address_that_is_too_long_matches_no_allow_but_every_deny() {
     let long = format!("{}@example.com", "a".repeat(400)).leak();
     let person = Person { email: Some(long), ..ann() };
     assert_eq!(decide(&allow(vec![domain(&["example.com"])]), &person), denied("no allow matches"));
-    let policy = settings::Policy { allow: vec![group(&["Staff"])], deny: vec![domain(&["example.com"])] };
+    let policy = settings::Policy { deny: vec![domain(&["example.com"])], ..allow(vec![group(&["Staff"])]) };
     assert_eq!(decide(&policy, &person), denied("deny[1]"));
+}
+
+#[test]
+fn a_refusal_names_its_rule() {
+    let named = settings::Policy { name: Some("staff".to_owned()), ..allow(vec![group(&["Staff"])]) };
+    for (policy, refusal, want) in [
+        (&named, Refusal::Rule(1), "policy staff deny[2]"),
+        (&named, Refusal::NoAllow, "policy staff no allow matches"),
+        (&allow(vec![]), Refusal::Rule(0), "deny[1]"),
+        (&allow(vec![]), Refusal::NoAllow, "no allow matches"),
+    ] {
+        assert_eq!(Policy::new(policy).name(refusal).to_string(), want);
+    }
+}
+
+#[test]
+fn each_rule_that_was_tried_is_told() {
+    #[derive(Default)]
+    struct Seen(Vec<(List, usize, Answer)>);
+    impl Trace for Seen {
+        fn tried(&mut self, list: List, number: usize, answer: Answer) {
+            self.0.push((list, number, answer));
+        }
+    }
+    let policy = settings::Policy {
+        deny: vec![group(&["Guests"])],
+        ..allow(vec![group(&["Admins"]), group(&["Staff"]), group(&["never asked"])])
+    };
+    let (groups, mut seen) = (strings(&["Staff"]), Seen::default());
+    let facts = Facts { known: true, groups: &groups, ..nobody() };
+    assert_eq!(Policy::new(&policy).decide(&facts, &mut seen), Decision::Allow);
+    let want = [(List::Deny, 0, Answer::No), (List::Allow, 0, Answer::No), (List::Allow, 1, Answer::Yes)];
+    assert_eq!(seen.0, want);
 }
