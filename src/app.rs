@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::settings::Settings;
+use crate::config::settings::{Settings, Store};
 use crate::error::Error;
 use crate::gateway::{Gateway, Shared};
 use crate::net::listen::bind_all;
@@ -86,15 +86,7 @@ pub async fn launch(settings: Settings) -> Result<Running, Failure> {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n,
     };
-    let shared = Shared {
-        control: tokio::runtime::Handle::current(),
-        metrics: Arc::new(Metrics::new(workers)),
-        state: Arc::new(State::new(tokio::runtime::Handle::current())),
-        draining: CancellationToken::new(),
-        workers,
-        instance: HeaderValue::try_from(format!("1.1 doorward-{:08x}", fastrand::u32(..)))
-            .unwrap_or(HeaderValue::from_static("1.1 doorward")),
-    };
+    let shared = shared(workers);
     let timeout = settings.server.drain_timeout;
     let listen = settings.server.listen.clone();
     let admin_address = settings.admin.as_ref().map(|a| a.listen);
@@ -128,7 +120,28 @@ pub fn build(settings: Settings, shared: &Shared, before: Option<&Gateway>) -> R
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    Ok(Served { gateway: Arc::new(Gateway::new(settings, shared, before)?), tls })
+    let gateway = Gateway::new(settings, shared, before)?;
+    gateway.start();
+    Ok(Served { gateway: Arc::new(gateway), tls })
+}
+
+/// A gateway that serves nobody and reaches nothing, to ask what it would do.
+pub fn unserved(mut settings: Settings) -> Result<Gateway, Failure> {
+    // A Redis would be dialled.
+    settings.session.store = Store::Memory;
+    Ok(Gateway::new(settings, &shared(1), None)?)
+}
+
+fn shared(workers: usize) -> Shared {
+    Shared {
+        control: tokio::runtime::Handle::current(),
+        metrics: Arc::new(Metrics::new(workers)),
+        state: Arc::new(State::new(tokio::runtime::Handle::current())),
+        draining: CancellationToken::new(),
+        workers,
+        instance: HeaderValue::try_from(format!("1.1 doorward-{:08x}", fastrand::u32(..)))
+            .unwrap_or(HeaderValue::from_static("1.1 doorward")),
+    }
 }
 
 impl Running {

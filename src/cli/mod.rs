@@ -4,6 +4,7 @@
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
+mod explain;
 mod key;
 mod serve;
 
@@ -44,6 +45,8 @@ enum Command {
         #[arg(long, default_value_t = 4180)]
         port: u16,
     },
+    /// Say what would be done with a request, and why: route, rules, decision, headers upstream. Nothing is sent
+    Explain(explain::ExplainArgs),
     /// Print a new session key
     Key,
 }
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Check { connect } => check::check(cli.config, connect),
         #[cfg(feature = "demo")]
         Command::Demo { port } => demo::demo(port),
+        Command::Explain(args) => explain::run(cli.config, &args),
         Command::Key => key::key(),
     }
 }

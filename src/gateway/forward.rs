@@ -110,7 +110,7 @@ pub fn request_id(headers: &HeaderMap, trusted: bool) -> HeaderValue {
 }
 
 /// Removes what only we may set and what belongs to one hop, then sets ours.
-fn prepare(
+pub(super) fn prepare(
     gateway: &Gateway,
     exchange: &Exchange,
     admitted: &Admitted<'_>,
@@ -175,7 +175,7 @@ fn same_origin(rules: &Rules, admitted: &Admitted<'_>, headers: &HeaderMap) -> b
 
 /// The canonical path, less the route's prefix, and the query as it came. The path before the request's own belongs to
 /// the upstream's URL and is put there by `Upstream::send`. `None` = longer than a target can be.
-fn upstream_uri(rules: &Rules, admitted: &Admitted<'_>, uri: &Uri) -> Option<Uri> {
+pub(super) fn upstream_uri(rules: &Rules, admitted: &Admitted<'_>, uri: &Uri) -> Option<Uri> {
     let path: &str = &admitted.path.forward;
     let path = rules.settings.strip_prefix.as_deref().map_or(path, |prefix| stripped(path, prefix));
     let whole = match uri.path_and_query() {

@@ -22,6 +22,7 @@ pub mod challenge;
 pub mod conn;
 pub mod endpoints;
 pub mod exchange;
+pub mod explain;
 pub mod forward;
 pub mod navigation;
 pub mod pages;
@@ -55,10 +56,11 @@ use crate::session::state::State;
 use crate::telemetry::Safe;
 use crate::telemetry::metrics::{self, Metrics, Outcome};
 use admit::{Admitted, admit};
-use authorize::{Reason, Verdict, authorize};
+use authorize::{Reason, Verdict};
 use body::{Body, Inner};
 use conn::Conn;
 use exchange::{Begin, Exchange};
+use explain::log::authorize_and_tell;
 use respond::Asker;
 use rules::Rules;
 use site::Site;
@@ -105,8 +107,8 @@ pub struct Shared {
 }
 
 impl Gateway {
-    /// Compiles `settings`. New providers begin to look for their metadata at once, on the control runtime; one that did
-    /// not change since `before` goes on with what it knows, so that a reload is never a moment without sign-in.
+    /// Compiles `settings`; nothing is on its way before `start`. A provider that did not change since `before` goes on with
+    /// what it knows, so that a reload is never a moment without sign-in.
     pub fn new(settings: Settings, shared: &Shared, before: Option<&Self>) -> Result<Self> {
         let metrics = Arc::clone(&shared.metrics);
         let kept = settings.kept_claims();
@@ -128,9 +130,6 @@ impl Gateway {
         let secure = settings.server.public_url.is_https();
         let sessions =
             Sessions::new(&settings.session, &settings.custom_claims, kept.clone(), secure, Arc::clone(&shared.state))?;
-        for provider in providers.iter().filter(|p| !p.is_started()) {
-            provider.start();
-        }
         let hsts = settings.server.tls.as_ref().map(|t| t.hsts.as_secs()).filter(|s| *s > 0);
         Ok(Self {
             table: Table::new(&settings.routes),
@@ -150,6 +149,13 @@ impl Gateway {
             providers,
             settings,
         })
+    }
+
+    /// New providers begin to look for their metadata, on the control runtime.
+    pub fn start(&self) {
+        for provider in self.providers.iter().filter(|p| !p.is_started()) {
+            provider.start();
+        }
     }
 
     /// Whether a sign-in would work now: every provider's metadata and keys were had, the session
@@ -263,7 +269,7 @@ async fn journey(
             return Err(Asker::new(gateway, exchange, &parts.method, &parts.headers).failed(&error));
         }
     };
-    match authorize(rules, exchange, &parts.headers) {
+    match authorize_and_tell(rules, exchange, &parts.headers) {
         Verdict::Allow => {}
         Verdict::Observe(reason) => audit_refusal(exchange, rules, "observed", reason),
         verdict => return Err(Box::pin(turn_away(gateway, exchange, &admitted, rules, &parts, verdict)).await),

@@ -116,6 +116,7 @@ impl<'a> Asker<'a> {
             return self.grpc(StatusCode::UNAUTHORIZED);
         }
         const ERROR: &str = "insufficient_user_authentication";
+        // A list of words (OpenID Connect Core §3.1.2.1).
         let (acr_values, max_age) = (require.acr.join(" "), require.max_age.map(|max| max.as_secs()));
         let description = if require.acr.is_empty() {
             "a more recent sign-in is required"
@@ -124,16 +125,16 @@ impl<'a> Asker<'a> {
         };
         let mut challenge =
             format!("Bearer realm=\"doorward\", error=\"{ERROR}\", error_description=\"{description}\"");
-        let mut body = json!({ "error": ERROR, "login_url": login_url, "request_id": self.id });
         // Configuration takes no acr that would not fit between quotes.
         if !require.acr.is_empty() {
             challenge.push_str(&format!(", acr_values=\"{acr_values}\""));
-            body["acr_values"] = acr_values.into();
         }
         if let Some(max_age) = max_age {
             challenge.push_str(&format!(", max_age=\"{max_age}\""));
-            body["max_age"] = max_age.into();
         }
+        let body = json!({
+            "error": ERROR, "acr_values": require.acr, "max_age": max_age, "login_url": login_url, "request_id": self.id,
+        });
         let plain = HeaderValue::from_static("Bearer realm=\"doorward\", error=\"insufficient_user_authentication\"");
         let challenge = HeaderValue::try_from(challenge).unwrap_or(plain);
         reply::with(reply::json(StatusCode::UNAUTHORIZED, &body), WWW_AUTHENTICATE, challenge)
