@@ -10,7 +10,7 @@ use crate::config::settings::{Settings, Target};
 use crate::config::{Flags, load};
 use crate::net::dial::Endpoint;
 use crate::net::tls;
-use crate::provider::Provider;
+use crate::provider::{Provider, dpop_key};
 use crate::store::redis::Redis;
 use crate::store::{Event, Listener};
 
@@ -50,7 +50,8 @@ async fn try_all(settings: &Settings) -> ExitCode {
     };
     for provider in &settings.providers {
         let name = format!("provider {} ({})", provider.name, provider.issuer);
-        let made = Provider::new(provider, &[], tokio::runtime::Handle::current(), Arc::new(|_, _| {}));
+        let key = dpop_key(provider, &settings.session.keys);
+        let made = Provider::new(provider, &[], key, tokio::runtime::Handle::current(), Arc::new(|_, _| {}));
         match made {
             Err(error) => say(name, Err(error.to_string())),
             Ok(made) => {

@@ -116,6 +116,12 @@ pub(crate) fn get(endpoint: &'static str, url: &Url) -> Result<Request<Full<Byte
         .map_err(|e| answer(endpoint, "is no address that can be called").because(e))
 }
 
+/// Without its parameters; empty where the answer names none.
+pub(crate) fn media_type(response: &Response<Bytes>) -> &str {
+    let value = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim()
+}
+
 /// The JSON object of a 200 answer, strictly read.
 pub(crate) fn object(endpoint: &'static str, response: &Response<Bytes>) -> Result<Map<String, Value>> {
     if response.status() != StatusCode::OK {

@@ -47,12 +47,16 @@ pub(crate) async fn complete(
     let missing = provider.claim_paths.iter().any(|path| claims::lookup(claims, path).is_none());
     let Some(url) = metadata.userinfo_endpoint.as_ref().filter(|_| missing) else { return Ok(()) };
 
-    let mut request = http::get(ENDPOINT, url)?;
-    let mut bearer = HeaderValue::try_from(format!("Bearer {}", access.expose()))
+    let scheme = if provider.dpop.is_some() { "DPoP" } else { "Bearer" };
+    let mut credentials = HeaderValue::try_from(format!("{scheme} {}", access.expose()))
         .map_err(|_| http::answer(ENDPOINT, "cannot be asked: the access token is no header value"))?;
-    bearer.set_sensitive(true);
-    request.headers_mut().insert(header::AUTHORIZATION, bearer);
-    let response = provider.http.send(ENDPOINT, request).await?;
+    credentials.set_sensitive(true);
+    let make = || {
+        let mut request = http::get(ENDPOINT, url)?;
+        request.headers_mut().insert(header::AUTHORIZATION, credentials.clone());
+        Ok(request)
+    };
+    let response = provider.send_proved(ENDPOINT, Some(access), make).await?;
     let answer = read(&response)?;
     // C-17: of someone else, so not used at all.
     if answer.get("sub").and_then(Value::as_str) != claims.get("sub").and_then(Value::as_str) {
@@ -67,9 +71,7 @@ fn read(response: &Response<Bytes>) -> Result<Map<String, Value>> {
         return Err(http::refusal(ENDPOINT, response));
     }
     // C-18: a signed answer is not unpacked unchecked.
-    let media = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media = media.split(';').next().unwrap_or_default().trim();
-    if !media.eq_ignore_ascii_case("application/json") {
+    if !http::media_type(response).eq_ignore_ascii_case("application/json") {
         return Err(http::answer(ENDPOINT, "answers something other than application/json"));
     }
     http::object(ENDPOINT, response)

@@ -133,11 +133,12 @@ pub struct Issuer {
 
 /// Parameters of the authorization request that Doorward sets itself, or that would replace all of them: no
 /// `extra_params` can (L-23).
-pub const OWN_PARAMETERS: [&str; 12] = [
+pub const OWN_PARAMETERS: [&str; 13] = [
     "client_id",
     "client_secret",
     "code_challenge",
     "code_challenge_method",
+    "dpop_jkt",
     "nonce",
     "redirect_uri",
     "request",
