@@ -27,6 +27,11 @@ pub(super) fn check(config: Option<PathBuf>, connect: bool) -> ExitCode {
     if let Some(Err(error)) = settings.server.tls.as_ref().map(tls::acceptor) {
         return fail(super::MISUSED, &format!("server.tls: {error}"));
     }
+    for provider in &settings.providers {
+        if let Err(error) = Provider::check(provider) {
+            return fail(super::MISUSED, &error.to_string());
+        }
+    }
     let _ = writeln!(
         out,
         "the configuration is valid: {} route(s), {} provider(s), {}",

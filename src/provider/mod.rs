@@ -117,6 +117,13 @@ impl Provider {
         }))
     }
 
+    /// Whether `new` would accept these settings: for whoever wants to know before there is anything to run on.
+    pub fn check(settings: &settings::Provider) -> Result<()> {
+        algorithms(settings)?;
+        Client::new(settings)?;
+        Http::new(settings, Arc::new(|_, _| {})).map(drop)
+    }
+
     pub fn name(&self) -> &str {
         &self.settings.name
     }
