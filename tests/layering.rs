@@ -39,6 +39,8 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("app", "reload"),
     // Settings hold origins; what an origin is belongs to HTTP.
     ("config", "http"),
+    // Settings hold keys; whether one can sign is known to cryptography.
+    ("config", "crypto"),
     // The log is set up by its own settings.
     ("telemetry", "config"),
 ];

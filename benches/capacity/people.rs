@@ -37,8 +37,8 @@ pub(crate) struct Site {
 impl Site {
     pub(crate) async fn new(store: &str, redis: Option<&RedisServer>) -> Self {
         let settings = settings(store, redis);
-        let provider =
-            Provider::new(&settings.providers[0], &[], Handle::current(), Arc::new(|_, _| {})).expect("a provider");
+        let provider = Provider::new(&settings.providers[0], &[], None, Handle::current(), Arc::new(|_, _| {}))
+            .expect("a provider");
         let state = Arc::new(State::new(Handle::current()));
         let sessions = Arc::new(Sessions::new(&settings.session, &[], Vec::new(), true, Arc::clone(&state)).unwrap());
         let mut patience = 1_000;

@@ -10,7 +10,7 @@ use crate::config::settings::{Settings, Target};
 use crate::config::{Flags, load};
 use crate::net::dial::Endpoint;
 use crate::net::tls;
-use crate::provider::Provider;
+use crate::provider::{Provider, dpop_key};
 use crate::store::redis::Redis;
 use crate::store::{Event, Listener};
 
@@ -26,6 +26,11 @@ pub(super) fn check(config: Option<PathBuf>, connect: bool) -> ExitCode {
     }
     if let Some(Err(error)) = settings.server.tls.as_ref().map(tls::acceptor) {
         return fail(super::MISUSED, &format!("server.tls: {error}"));
+    }
+    for provider in &settings.providers {
+        if let Err(error) = Provider::check(provider) {
+            return fail(super::MISUSED, &error.to_string());
+        }
     }
     let _ = writeln!(
         out,
@@ -50,7 +55,8 @@ async fn try_all(settings: &Settings) -> ExitCode {
     };
     for provider in &settings.providers {
         let name = format!("provider {} ({})", provider.name, provider.issuer);
-        let made = Provider::new(provider, &[], tokio::runtime::Handle::current(), Arc::new(|_, _| {}));
+        let key = dpop_key(provider, &settings.session.keys);
+        let made = Provider::new(provider, &[], key, tokio::runtime::Handle::current(), Arc::new(|_, _| {}));
         match made {
             Err(error) => say(name, Err(error.to_string())),
             Ok(made) => {

@@ -4,6 +4,7 @@
 //! says what must hold between sections. Nothing here opens a socket, and no message holds a secret.
 
 mod checks;
+mod client_auth;
 mod flags;
 mod identity;
 mod key;

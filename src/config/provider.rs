@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use url::Url;
 
+use super::client_auth;
 use super::problem::Reason;
 use super::read::Table;
-use super::secrets;
-use super::settings::{Callback, Claims, ClientAuth, Flow, OWN_PARAMETERS, Par, Provider, ProviderKind, ResponseMode};
+use super::settings::{Callback, Claims, Flow, OWN_PARAMETERS, Par, Provider, ProviderKind, ResponseMode};
 use super::values::{self, seconds};
 use crate::http::origin::Origin;
 use crate::secret::Secret;
@@ -16,41 +16,28 @@ const ALGORITHMS: [&str; 12] =
     ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384", "HS512"];
 
 /// Keys of the contract that this version does not have.
-const LATER: [&str; 12] = [
-    "authorization_url",
-    "client_auth_signing_alg",
-    "client_cert",
-    "client_key",
-    "dpop",
-    "flow",
-    "jwks_url",
-    "kind",
-    "private_key",
-    "private_key_file",
-    "token_url",
-    "userinfo_url",
-];
+const LATER: [&str; 6] = ["authorization_url", "flow", "jwks_url", "kind", "token_url", "userinfo_url"];
 
 pub(super) fn provider(name: String, table: Table<'_>) -> Provider {
     let insecure = table.boolean("insecure", false);
-    let client_secret = table.entry("client_secret").and_then(secrets::secret);
+    let client = client_auth::client(&table);
     let provider = Provider {
         kind: ProviderKind::Oidc,
-        client_key: None,
-        client_cert: None,
-        dpop: false,
+        client_auth: client.auth,
+        client_key: client.key,
+        client_cert: client.cert,
+        dpop: table.boolean("dpop", false),
         flow: Flow::Code,
         response_mode: ResponseMode::Query,
         callback: Callback::Shared,
         issuer: issuer(&table, &name, insecure),
         client_id: client_id(&table),
-        client_auth: client_auth(&table),
         scopes: scopes(&table),
         extra_params: table.table("extra_params").map(extra_params).unwrap_or_default(),
         par: table
             .choice("par", &[("auto", Par::Auto), ("required", Par::Required), ("off", Par::Off)], &[])
             .unwrap_or(Par::Auto),
-        id_token_algs: id_token_algs(&table, client_secret.as_ref()),
+        id_token_algs: id_token_algs(&table, client.secret.as_ref()),
         timeout: table.timeout("timeout", seconds(10)),
         post_logout_redirect_uri: table.parse("post_logout_redirect_uri", post_logout_redirect_uri),
         ca: table.text("ca").map(PathBuf::from),
@@ -64,7 +51,7 @@ pub(super) fn provider(name: String, table: Table<'_>) -> Provider {
             .unwrap_or(seconds(30)),
         insecure,
         claims: claims(table.section("claims")),
-        client_secret,
+        client_secret: client.secret,
         name,
     };
     table.close(&LATER);
@@ -114,29 +101,6 @@ fn client_id(table: &Table<'_>) -> String {
         table.missing("client_id", "Write the id under which the provider knows Doorward (flag --client-id).");
     }
     client_id.unwrap_or_default()
-}
-
-fn client_auth(table: &Table<'_>) -> ClientAuth {
-    let named = [
-        ("auto", ClientAuth::Auto),
-        ("client_secret_basic", ClientAuth::Basic),
-        ("client_secret_post", ClientAuth::Post),
-        ("none", ClientAuth::None),
-    ];
-    let later = ["private_key_jwt", "tls_client_auth", "client_secret_jwt", "self_signed_tls_client_auth"];
-    let client_auth = table.choice("client_auth", &named, &later).unwrap_or(ClientAuth::Auto);
-    let has_secret = table.has("client_secret");
-    if matches!(client_auth, ClientAuth::Basic | ClientAuth::Post) && !has_secret {
-        table.missing("client_secret", "This client_auth sends one: write { file = \"/path\" } or { env = \"NAME\" }.");
-    }
-    if client_auth == ClientAuth::None && has_secret {
-        table.problem(
-            "client_auth",
-            "is \"none\" beside a client_secret",
-            "Remove the client_secret, or write client_auth = \"auto\".",
-        );
-    }
-    client_auth
 }
 
 fn scopes(table: &Table<'_>) -> Vec<String> {

@@ -14,7 +14,8 @@ use crate::crypto::json::{self, Malformed};
 /// More than any provider publishes; the answer is bounded anyway, this bounds the work.
 const MAX_KEYS: usize = 100;
 
-const RSA: &[Algorithm] =
+/// What an RSA key may do; the usual one first.
+pub(crate) const RSA: &[Algorithm] =
     &[Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::PS384, Algorithm::PS512];
 
 /// The usable public keys of one issuer, in the order published.

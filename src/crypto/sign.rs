@@ -1,13 +1,22 @@
 //! Signing JWTs (RFC 7515 §3.1): of the client towards the provider, of Doorward towards an upstream. jsonwebtoken makes
 //! the signature; which claims there are is the caller's business.
 
+use std::fmt;
+
 use aws_lc_rs::agreement::{self, ECDH_P256};
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RsaKeyPair,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{Jwk, ThumbprintHash};
 use jsonwebtoken::{Algorithm, EncodingKey};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Map, Value, json};
+
+use crate::crypto::jwk::RSA;
+use crate::secret::Secret;
 
 /// A private key, the one algorithm it signs by, and its public half.
 pub struct SigningKey {
@@ -18,7 +27,39 @@ pub struct SigningKey {
     jwk: Value,
 }
 
+/// Why a private key cannot be used.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum KeyFault {
+    /// Not of this kind.
+    Algorithm,
+    Size,
+    Unreadable,
+}
+
+impl fmt::Display for KeyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Algorithm => "is of a kind that does not sign by this algorithm",
+            Self::Size => "is an RSA key of less than 2048 or more than 8192 bits",
+            Self::Unreadable => "is not a private key that can be used here",
+        })
+    }
+}
+
 impl SigningKey {
+    /// A key in PEM (PKCS#8, SEC 1, PKCS#1; not encrypted): RSA, P-256, P-384 or Ed25519. `alg` by its name in RFC 7518,
+    /// else RS256, ES256, ES384 or EdDSA; `kid` as in `new`.
+    pub fn from_pem(pem: &Secret, alg: Option<&str>, kid: Option<&str>) -> Result<Self, KeyFault> {
+        let der = PrivateKeyDer::from_pem_slice(pem.expose().as_bytes()).map_err(|_| KeyFault::Unreadable)?;
+        let (key, algs) =
+            rsa(pem, &der).or_else(|| elliptic(&der)).or_else(|| edwards(&der)).unwrap_or(Err(KeyFault::Unreadable))?;
+        let alg = match alg {
+            Some(name) => algs.iter().find(|alg| format!("{alg:?}") == name),
+            None => algs.first(),
+        };
+        Self::new(key, *alg.ok_or(KeyFault::Algorithm)?, kid).ok_or(KeyFault::Unreadable)
+    }
+
     /// ES256 from 32 secret bytes: the same bytes give the same key everywhere. `None` for the 2⁻³² of all bytes that are
     /// no private key.
     pub fn es256(secret: &[u8; 32]) -> Option<Self> {
@@ -55,13 +96,58 @@ impl SigningKey {
     }
 
     /// `header` are the members beside `alg`. `None` only where the library refuses, which it does not for a key of ours.
-    pub fn sign(&self, mut header: Map<String, Value>, claims: &Map<String, Value>) -> Option<String> {
-        header.insert("alg".to_owned(), json!(self.alg));
-        let part = |of: &Map<String, Value>| serde_json::to_vec(of).ok().map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
-        let message = format!("{}.{}", part(&header)?, part(claims)?);
-        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &self.key, self.alg).ok()?;
-        Some(format!("{message}.{signature}"))
+    pub fn sign(&self, header: Map<String, Value>, claims: &Map<String, Value>) -> Option<String> {
+        compact(&self.key, self.alg, header, claims)
     }
+}
+
+/// HS256 under the octets of a secret that both sides know. Whether it is long enough is for the caller to say.
+pub fn hs256(secret: &Secret, header: Map<String, Value>, claims: &Map<String, Value>) -> Option<String> {
+    compact(&EncodingKey::from_secret(secret.expose().as_bytes()), Algorithm::HS256, header, claims)
+}
+
+fn compact(
+    key: &EncodingKey,
+    alg: Algorithm,
+    mut header: Map<String, Value>,
+    claims: &Map<String, Value>,
+) -> Option<String> {
+    header.insert("alg".to_owned(), json!(alg));
+    let part = |of: &Map<String, Value>| serde_json::to_vec(of).ok().map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
+    let message = format!("{}.{}", part(&header)?, part(claims)?);
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), key, alg).ok()?;
+    Some(format!("{message}.{signature}"))
+}
+
+/// What a key of one kind is, and by what it may sign, the usual one first. None: of another kind.
+type Read = Option<Result<(EncodingKey, &'static [Algorithm]), KeyFault>>;
+
+fn rsa(pem: &Secret, der: &PrivateKeyDer<'_>) -> Read {
+    let pair = match der {
+        PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()),
+        PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()),
+        _ => return None,
+    };
+    // Of another kind, where this fails.
+    let key = EncodingKey::from_rsa_pem(pem.expose().as_bytes()).ok()?;
+    // SECURITY: F-10: aws-lc-rs takes 2048 to 8192 bits.
+    Some(pair.map(|_| (key, RSA)).map_err(|_| KeyFault::Size))
+}
+
+fn elliptic(der: &PrivateKeyDer<'_>) -> Read {
+    let curves = [
+        (&ECDSA_P256_SHA256_FIXED_SIGNING, [Algorithm::ES256].as_slice()),
+        (&ECDSA_P384_SHA384_FIXED_SIGNING, [Algorithm::ES384].as_slice()),
+    ];
+    curves.into_iter().find_map(|(curve, algs)| {
+        let pair = EcdsaKeyPair::from_private_key_der(curve, der.secret_der()).ok()?;
+        Some(Ok((EncodingKey::from_ec_der(pair.to_pkcs8v1().ok()?.as_ref()), algs)))
+    })
+}
+
+fn edwards(der: &PrivateKeyDer<'_>) -> Read {
+    let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_der()).ok()?;
+    Some(Ok((EncodingKey::from_ed_der(pair.to_pkcs8v1().ok()?.as_ref()), [Algorithm::EdDSA].as_slice())))
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ use crate::error::{Error, Kind, Result};
 use crate::http::forwarded::Trust;
 use crate::http::headers::Managed;
 use crate::http::reply::{self, Reply};
-use crate::provider::Provider;
+use crate::provider::{Provider, dpop_key};
 use crate::route::{Selection, Table};
 use crate::session::manager::Sessions;
 use crate::session::state::State;
@@ -114,8 +114,10 @@ impl Gateway {
         let kept = settings.kept_claims();
         let mut providers = Vec::with_capacity(settings.providers.len());
         for provider in &settings.providers {
-            // A `ca` file may hold other certificates by now: that provider is made anew.
-            let known = before.filter(|b| b.kept == kept && provider.ca.is_none());
+            // Its files may hold other certificates by now, its DPoP key may have to be another: then it is made anew.
+            let has_files = provider.ca.is_some() || provider.client_cert.is_some();
+            let same_key = |b: &Self| !provider.dpop || b.settings.session.keys == settings.session.keys;
+            let known = before.filter(|b| b.kept == kept && !has_files && same_key(b));
             let known = known.and_then(|b| b.providers.iter().find(|p| p.settings() == provider));
             if let Some(known) = known {
                 providers.push(Arc::clone(known));
@@ -123,7 +125,8 @@ impl Gateway {
             }
             let seen = Arc::clone(&metrics);
             let observe = Arc::new(move |endpoint, took| seen.provider_call(endpoint, took));
-            providers.push(Provider::new(provider, &kept, shared.control.clone(), observe)?);
+            let key = dpop_key(provider, &settings.session.keys);
+            providers.push(Provider::new(provider, &kept, key, shared.control.clone(), observe)?);
         }
         let rules: Result<Vec<Rules>> =
             settings.routes.iter().map(|r| Rules::new(r, &settings, &providers, &metrics, shared.workers)).collect();

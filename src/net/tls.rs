@@ -1,4 +1,5 @@
-//! TLS towards clients: TLS 1.2 and 1.3, HTTP/1.1 by ALPN, session tickets with rotating keys.
+//! TLS towards clients: TLS 1.2 and 1.3, HTTP/1.1 by ALPN, session tickets with rotating keys. And the certificate that
+//! Doorward itself shows where it is the client.
 
 use std::io;
 use std::path::Path;
@@ -8,6 +9,7 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::settings::Tls;
@@ -28,6 +30,14 @@ pub fn acceptor(settings: &Tls) -> io::Result<TlsAcceptor> {
     // No 0-RTT: early data can be replayed (YX-02).
     config.max_early_data_size = 0;
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// What Doorward shows of itself where a server asks: certificate and key, which must belong together.
+pub fn client_certificate(cert: &Path, key: &Path) -> io::Result<SingleCertAndKey> {
+    let chain = certificates(cert)?;
+    let key_der = PrivateKeyDer::from_pem_file(key).map_err(|e| invalid(key, &e))?;
+    let pair = CertifiedKey::from_der(chain, key_der, &aws_lc_rs::default_provider()).map_err(|e| invalid(key, &e))?;
+    Ok(SingleCertAndKey::from(pair))
 }
 
 fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {

@@ -14,7 +14,6 @@ use crate::config::settings::OWN_PARAMETERS;
 use crate::config::settings::Par;
 use crate::crypto::json;
 use crate::error::{Error, Kind, Result};
-use crate::provider::client_auth::{self, Method};
 use crate::provider::discovery::Metadata;
 use crate::provider::{Provider, http};
 
@@ -96,6 +95,10 @@ impl Provider {
         if let Some(max_age) = request.max_age {
             all.push(("max_age".to_owned(), max_age.to_string()));
         }
+        if let Some(dpop) = &self.dpop {
+            // The code is then good for nobody without the key (RFC 9449 §10).
+            all.push(("dpop_jkt".to_owned(), dpop.thumbprint().to_owned()));
+        }
         for (name, value) in &self.settings.extra_params {
             if !OWN_PARAMETERS.contains(&name.as_str()) && !all.iter().any(|(there, _)| there == name) {
                 all.push((name.clone(), value.clone()));
@@ -120,9 +123,7 @@ impl Provider {
 
     async fn push(&self, metadata: &Metadata, endpoint: &Url, parameters: &[(String, String)]) -> Result<String> {
         let form: Vec<(&str, &str)> = parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let method = Method::choose(&self.settings, metadata);
-        let request = client_auth::post(ENDPOINT, endpoint, &self.settings.client_id, method, &form)?;
-        let response = self.http.send(ENDPOINT, request).await?;
+        let response = self.post(ENDPOINT, endpoint, &form, metadata).await?;
         // The RFC says 201; some providers say 200 and mean the same.
         if !matches!(response.status(), StatusCode::OK | StatusCode::CREATED) {
             return Err(http::refusal(ENDPOINT, &response));

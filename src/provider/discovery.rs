@@ -11,6 +11,15 @@ use crate::provider::http::{self, Http};
 
 pub(crate) const ENDPOINT: &str = "discovery";
 
+/// Endpoints that have another address for a client with a certificate (RFC 8705 §5, D-11): those that it calls itself.
+const MTLS_ALIASES: [&str; 5] = [
+    "introspection_endpoint",
+    "pushed_authorization_request_endpoint",
+    "revocation_endpoint",
+    "token_endpoint",
+    "userinfo_endpoint",
+];
+
 #[derive(Clone, Debug)]
 pub struct Metadata {
     pub authorization_endpoint: Url,
@@ -19,6 +28,7 @@ pub struct Metadata {
     pub userinfo_endpoint: Option<Url>,
     pub end_session_endpoint: Option<Url>,
     pub revocation_endpoint: Option<Url>,
+    pub introspection_endpoint: Option<Url>,
     pub pushed_authorization_request_endpoint: Option<Url>,
     pub require_pushed_authorization_requests: bool,
     /// RFC 9207: every authorization response says whose it is.
@@ -46,7 +56,12 @@ impl Metadata {
                 format!("the discovery document is of another issuer than the configured {}", settings.issuer),
             ));
         }
-        let optional = |name| endpoint(document, name, &settings.issuer, settings.insecure);
+        let aliases = document.get("mtls_endpoint_aliases").and_then(Value::as_object);
+        let aliases = aliases.filter(|_| settings.client_cert.is_some());
+        let optional = |name| {
+            let alias = aliases.filter(|aliases| MTLS_ALIASES.contains(&name) && aliases.contains_key(name));
+            endpoint(alias.unwrap_or(document), name, &settings.issuer, settings.insecure)
+        };
         let required = |name| {
             optional(name)?
                 .ok_or_else(|| Error::new(Kind::ProviderAnswer, format!("the discovery document has no {name}")))
@@ -62,6 +77,7 @@ impl Metadata {
             userinfo_endpoint: optional("userinfo_endpoint")?,
             end_session_endpoint: optional("end_session_endpoint")?,
             revocation_endpoint: optional("revocation_endpoint")?,
+            introspection_endpoint: optional("introspection_endpoint")?,
             pushed_authorization_request_endpoint: optional("pushed_authorization_request_endpoint")?,
             require_pushed_authorization_requests: flag(document, "require_pushed_authorization_requests"),
             authorization_response_iss: flag(document, "authorization_response_iss_parameter_supported"),

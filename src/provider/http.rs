@@ -20,10 +20,11 @@ use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout};
 use url::Url;
 
-use crate::config::settings;
+use crate::config::settings::{self, ClientCert};
 use crate::crypto::json;
 use crate::error::{Error, Kind, Result};
 use crate::http::origin::Origin;
+use crate::net;
 use crate::provider::Observer;
 
 /// Bytes of one answer (D-05).
@@ -42,15 +43,20 @@ pub(crate) struct Http {
 
 impl Http {
     pub(crate) fn new(settings: &settings::Provider, observer: Observer) -> Result<Self> {
+        let mut tls = tls(settings)?;
+        if let Some(ClientCert { cert, key }) = &settings.client_cert {
+            let shown = net::tls::client_certificate(cert, key).map_err(|e| {
+                Error::new(Kind::Internal, format!("provider {}: client_cert, client_key: {e}", settings.name))
+            })?;
+            // Shown to whichever of the provider's servers asks for one (RFC 8705).
+            tls.client_auth_cert_resolver = Arc::new(shown);
+        }
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(settings.timeout));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls(settings)?)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connector);
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
@@ -114,6 +120,12 @@ pub(crate) fn get(endpoint: &'static str, url: &Url) -> Result<Request<Full<Byte
         .header(header::ACCEPT, "application/json")
         .body(Full::default())
         .map_err(|e| answer(endpoint, "is no address that can be called").because(e))
+}
+
+/// Without its parameters; empty where the answer names none.
+pub(crate) fn media_type(response: &Response<Bytes>) -> &str {
+    let value = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim()
 }
 
 /// The JSON object of a 200 answer, strictly read.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::provider::client_auth::{self, Method};
 use crate::provider::discovery::Metadata;
 use crate::provider::{Provider, http};
 use crate::secret::Secret;
@@ -53,9 +52,7 @@ impl Provider {
     async fn revoke_one(&self, metadata: &Metadata, hint: &str, token: &Secret) -> Result<()> {
         let Some(endpoint) = &metadata.revocation_endpoint else { return Ok(()) };
         let form = [("token", token.expose()), ("token_type_hint", hint)];
-        let method = Method::choose(&self.settings, metadata);
-        let request = client_auth::post(ENDPOINT, endpoint, &self.settings.client_id, method, &form)?;
-        let response = self.http.send(ENDPOINT, request).await?;
+        let response = self.post(ENDPOINT, endpoint, &form, metadata).await?;
         if response.status().is_success() { Ok(()) } else { Err(http::refusal(ENDPOINT, &response)) }
     }
 }

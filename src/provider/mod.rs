@@ -5,10 +5,12 @@
 //! runs on one, `control`, in a task of its own, so that a browser that goes away cannot cut a code exchange in half.
 
 pub mod authorize;
+mod call;
 mod checks;
 pub mod claims;
 mod client_auth;
 mod discovery;
+mod dpop;
 mod flight;
 mod http;
 mod id_token;
@@ -31,15 +33,20 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 pub use self::authorize::{AuthorizationRequest, pkce_challenge};
+use self::client_auth::Client;
 pub use self::discovery::Metadata;
+use self::dpop::Dpop;
+pub use self::dpop::dpop_key;
 use self::flight::Flight;
 use self::http::Http;
 use self::keys::Keys;
 pub use self::logout_token::{LogoutToken, peek_issuer};
 pub use self::redeem::{Grant, Redeem, Tokens};
 pub use self::refresh::Refreshed;
+pub use self::token::TokenAnswer;
 use crate::config::settings;
 use crate::crypto::jws;
+use crate::crypto::sign::SigningKey;
 use crate::error::{Error, Kind, Result};
 
 /// Told of each call to the provider: the endpoint (a bounded set of words) and how long it took.
@@ -64,6 +71,8 @@ pub struct Provider {
     claim_paths: Vec<String>,
     control: Handle,
     http: Arc<Http>,
+    client: Client,
+    dpop: Option<Dpop>,
     metadata: ArcSwapOption<Metadata>,
     discovery: Flight<Result<Arc<Metadata>, Arc<Error>>>,
     discovery_failed: Mutex<Option<(Instant, Arc<Error>)>>,
@@ -72,25 +81,33 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// Touches no network. `extra_claims` are the dotted paths that routes use beside the four of the settings.
+    /// Touches no network. `extra_claims` are the dotted paths that routes use beside the four of the settings; `dpop_key`
+    /// is what `dpop_key` makes, for a provider with `dpop`.
     ///
     /// # Errors
-    /// `Internal`, with a sentence for the operator: an algorithm we do not have, a secret too short for HS256, a CA file
-    /// that cannot be read.
+    /// `Internal`, with a sentence for the operator: an algorithm we do not have, a secret too short for HS256, a file
+    /// that cannot be read, a key that is missing or does not fit.
     pub fn new(
         settings: &settings::Provider,
         extra_claims: &[String],
+        dpop_key: Option<SigningKey>,
         control: Handle,
         observer: Observer,
     ) -> Result<Arc<Self>> {
         let named = [&settings.claims.user, &settings.claims.email, &settings.claims.name, &settings.claims.groups];
         let mut claim_paths: Vec<String> = named.into_iter().chain(extra_claims).cloned().collect();
         claim_paths.push("preferred_username".to_owned());
+        if settings.dpop && dpop_key.is_none() {
+            // DP-03: without the key there would be no proof, and no word about it.
+            return Err(Error::new(Kind::Internal, format!("provider {}: dpop needs a session key", settings.name)));
+        }
         Ok(Arc::new(Self {
             algs: algorithms(settings)?,
             claim_paths,
             control,
             http: Arc::new(Http::new(settings, observer)?),
+            client: Client::new(settings)?,
+            dpop: dpop_key.filter(|_| settings.dpop).map(Dpop::new),
             metadata: ArcSwapOption::empty(),
             discovery: Flight::default(),
             discovery_failed: Mutex::default(),
@@ -98,6 +115,13 @@ impl Provider {
             maintenance: Mutex::default(),
             settings: settings.clone(),
         }))
+    }
+
+    /// Whether `new` would accept these settings: for whoever wants to know before there is anything to run on.
+    pub fn check(settings: &settings::Provider) -> Result<()> {
+        algorithms(settings)?;
+        Client::new(settings)?;
+        Http::new(settings, Arc::new(|_, _| {})).map(drop)
     }
 
     pub fn name(&self) -> &str {

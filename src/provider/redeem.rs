@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 
 use crate::clock;
 use crate::error::{Error, Kind, Result};
+use crate::provider::client_auth::Form;
 use crate::provider::discovery::Metadata;
 use crate::provider::id_token::{self, Expect};
-use crate::provider::token::TokenEndpoint;
 use crate::provider::{Provider, http, userinfo};
 use crate::secret::Secret;
 
@@ -58,10 +58,15 @@ impl Provider {
 
     async fn redeem_here(self: &Arc<Self>, redeem: Redeem) -> Result<Grant> {
         let metadata = self.metadata().await?;
-        let endpoint = TokenEndpoint { http: &self.http, settings: &self.settings, metadata: &metadata };
-        let answer = endpoint.exchange_code(&redeem.code, &redeem.verifier, redeem.redirect_uri).await?;
-        let id = answer.id().ok_or_else(|| http::answer("token", "answers without an ID token"))?.clone();
-        let access = answer.access();
+        let form = Form::new(&[
+            ("grant_type", "authorization_code"),
+            ("code", redeem.code.expose()),
+            ("redirect_uri", &redeem.redirect_uri),
+            ("code_verifier", redeem.verifier.expose()),
+        ]);
+        let answer = self.token(&metadata, &form).await?;
+        let id = answer.id.ok_or_else(|| http::answer("token", "answers without an ID token"))?;
+        let access = answer.access;
 
         let expect = Expectation {
             nonce: Some(&redeem.nonce),
@@ -74,7 +79,7 @@ impl Provider {
             // What is missing is missing; the rules that ask for it will say no.
             tracing::warn!(target: "doorward::provider", provider = %self.name(), kind = e.kind().as_str(), error = %e, "userinfo is not used");
         }
-        let tokens = Tokens { access, refresh: answer.refresh(), id: Some(id), expires_in: answer.seconds() };
+        let tokens = Tokens { access, refresh: answer.refresh, id: Some(id), expires_in: answer.expires_in };
         Ok(Grant { claims, tokens })
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Kind, Result};
+use crate::provider::client_auth::Form;
 use crate::provider::redeem::{Expectation, Tokens};
-use crate::provider::token::TokenEndpoint;
 use crate::provider::{Provider, userinfo};
 use crate::secret::Secret;
 
@@ -32,12 +32,12 @@ impl Provider {
 
     async fn refresh_here(self: &Arc<Self>, refresh_token: Secret, sub: &str) -> Result<Refreshed> {
         let metadata = self.metadata().await?;
-        let endpoint = TokenEndpoint { http: &self.http, settings: &self.settings, metadata: &metadata };
-        let answer = endpoint.refresh(&refresh_token).await?;
-        let access = answer.access();
+        let form = Form::new(&[("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose())]);
+        let answer = self.token(&metadata, &form).await?;
+        let access = answer.access;
 
         let mut claims = None;
-        if let Some(id) = answer.id() {
+        if let Some(id) = &answer.id {
             let expect = Expectation { nonce: None, access_token: &access, max_age: None, acr: &[] };
             let mut fresh = self.check_id_token(&metadata, id.expose(), &expect).await?;
             if fresh.get("sub").and_then(Value::as_str) != Some(sub) {
@@ -51,9 +51,9 @@ impl Provider {
             }
         }
         let tokens = Tokens {
-            refresh: answer.refresh().or(Some(refresh_token)),
-            id: answer.id().cloned(),
-            expires_in: answer.seconds(),
+            refresh: answer.refresh.or(Some(refresh_token)),
+            id: answer.id,
+            expires_in: answer.expires_in,
             access,
         };
         Ok(Refreshed { tokens, claims })

@@ -151,7 +151,8 @@ impl Op {
     pub(crate) fn provider(&self, change: impl FnOnce(&mut settings::Provider)) -> Arc<Provider> {
         let mut settings = self.settings();
         change(&mut settings);
-        Provider::new(&settings, &[], Handle::current(), Arc::new(|_, _| {})).unwrap()
+        let key = settings.dpop.then(|| SigningKey::es256(&[7; 32]).unwrap());
+        Provider::new(&settings, &[], key, Handle::current(), Arc::new(|_, _| {})).unwrap()
     }
 
     async fn serve(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {

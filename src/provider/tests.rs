@@ -86,7 +86,7 @@ async fn settings_that_cannot_work_are_refused_and_calls_are_observed() {
     let new = |change: &dyn Fn(&mut settings::Provider)| {
         let mut settings = op.settings();
         change(&mut settings);
-        Provider::new(&settings, &[], Handle::current(), observer.clone())
+        Provider::new(&settings, &[], None, Handle::current(), observer.clone())
     };
     assert!(new(&|s| s.id_token_algs = vec!["RS257".into()]).is_err());
     assert!(new(&|s| s.id_token_algs = vec!["HS256".into()]).is_err(), "JX-03: the secret is too short");

@@ -1,11 +1,16 @@
 //! The userinfo endpoint (OpenID Connect Core §5.3): asked only when the ID token lacks a claim that is wanted, used only
-//! to fill gaps, and only if it speaks of the same person.
+//! to fill gaps, and only if it speaks of the same person. A signed answer is verified; an encrypted one is not read.
 
 use ::http::{HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
+use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
+use crate::clock;
+use crate::crypto::jwk::KeySet;
+use crate::crypto::jws;
 use crate::error::Result;
+use crate::provider::checks::{Fault, date, not_before, parties, require};
 use crate::provider::discovery::Metadata;
 use crate::provider::{Provider, claims, http};
 use crate::secret::Secret;
@@ -47,13 +52,18 @@ pub(crate) async fn complete(
     let missing = provider.claim_paths.iter().any(|path| claims::lookup(claims, path).is_none());
     let Some(url) = metadata.userinfo_endpoint.as_ref().filter(|_| missing) else { return Ok(()) };
 
-    let mut request = http::get(ENDPOINT, url)?;
-    let mut bearer = HeaderValue::try_from(format!("Bearer {}", access.expose()))
+    let scheme = if provider.dpop.is_some() { "DPoP" } else { "Bearer" };
+    let mut credentials = HeaderValue::try_from(format!("{scheme} {}", access.expose()))
         .map_err(|_| http::answer(ENDPOINT, "cannot be asked: the access token is no header value"))?;
-    bearer.set_sensitive(true);
-    request.headers_mut().insert(header::AUTHORIZATION, bearer);
-    let response = provider.http.send(ENDPOINT, request).await?;
-    let answer = read(&response)?;
+    credentials.set_sensitive(true);
+    let make = || {
+        let mut request = http::get(ENDPOINT, url)?;
+        request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json, application/jwt"));
+        request.headers_mut().insert(header::AUTHORIZATION, credentials.clone());
+        Ok(request)
+    };
+    let response = provider.send_proved(ENDPOINT, Some(access), make).await?;
+    let answer = read(provider, metadata, &response).await?;
     // C-17: of someone else, so not used at all.
     if answer.get("sub").and_then(Value::as_str) != claims.get("sub").and_then(Value::as_str) {
         return Err(http::answer(ENDPOINT, "speaks of another subject than the ID token"));
@@ -62,17 +72,47 @@ pub(crate) async fn complete(
     Ok(())
 }
 
-fn read(response: &Response<Bytes>) -> Result<Map<String, Value>> {
+async fn read(provider: &Provider, metadata: &Metadata, response: &Response<Bytes>) -> Result<Map<String, Value>> {
     if response.status() != StatusCode::OK {
         return Err(http::refusal(ENDPOINT, response));
     }
-    // C-18: a signed answer is not unpacked unchecked.
-    let media = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media = media.split(';').next().unwrap_or_default().trim();
-    if !media.eq_ignore_ascii_case("application/json") {
-        return Err(http::answer(ENDPOINT, "answers something other than application/json"));
+    let media = http::media_type(response);
+    if media.eq_ignore_ascii_case("application/json") {
+        return http::object(ENDPOINT, response);
     }
-    http::object(ENDPOINT, response)
+    if !media.eq_ignore_ascii_case("application/jwt") {
+        return Err(http::answer(ENDPOINT, "answers something other than application/json or application/jwt"));
+    }
+    let token = std::str::from_utf8(response.body()).unwrap_or_default();
+    if token.matches('.').count() == 4 {
+        return Err(http::answer(
+            ENDPOINT,
+            "answers with an encrypted token (JWE), which Doorward cannot read: have it signed only",
+        ));
+    }
+    let algs = provider.allowed_algs(metadata);
+    let checked = provider.with_keys(metadata, |keys| provider.validate_signed(token, keys, &algs)).await?;
+    checked.map_err(|fault| http::answer(ENDPOINT, &format!("answers with a token that is refused: {fault}")))
+}
+
+impl Provider {
+    /// A signed answer (Core §5.3.2). What it says of its own lifetime, it is held to.
+    fn validate_signed(&self, token: &str, keys: &KeySet, algs: &[Algorithm]) -> Result<Map<String, Value>, Fault> {
+        // C-18: by the same algorithms as an ID token.
+        let verified =
+            jws::verify(token, keys, algs, self.settings.client_secret.as_ref()).map_err(Fault::Signature)?;
+        let claims = verified.claims;
+        // SECURITY: whatever else the provider signs for us, a logout token, is no userinfo (J-10).
+        require(!claims.contains_key("events"), "events: this is a logout token")?;
+        parties(&claims, &self.settings.issuer, &self.settings.client_id)?;
+        let (now, skew) = (clock::unix_now() as f64, self.settings.clock_skew.as_secs() as f64);
+        if claims.contains_key("exp") {
+            let exp = date(&claims, "exp").ok_or(Fault::Claim("exp is no date"))?;
+            require(now < exp + skew, "exp: the token has expired")?;
+        }
+        not_before(&claims, now + skew)?;
+        Ok(claims)
+    }
 }
 
 /// Whole members only, and never one that the ID token has.

@@ -44,7 +44,8 @@ pub struct Provider {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ClientAuth {
-    /// `client_secret_basic` unless discovery only lists `client_secret_post`; `none` without a secret.
+    /// By a secret: `client_secret_basic` unless discovery only lists `client_secret_post`. By a private key:
+    /// `private_key_jwt`. By a certificate: `tls_client_auth`. With none of them: `none`.
     Auto,
     Basic,
     /// A JWT under the client secret (OpenID Connect Core §9).
@@ -53,7 +54,7 @@ pub enum ClientAuth {
     Post,
     /// A JWT under the client's own key (RFC 7523).
     PrivateKeyJwt,
-    /// The certificate of the connection (RFC 8705 §2.1).
+    /// The certificate of the connection, of an authority or self-signed (RFC 8705 §2).
     TlsClientAuth,
 }
 
@@ -133,11 +134,12 @@ pub struct Issuer {
 
 /// Parameters of the authorization request that Doorward sets itself, or that would replace all of them: no
 /// `extra_params` can (L-23).
-pub const OWN_PARAMETERS: [&str; 12] = [
+pub const OWN_PARAMETERS: [&str; 13] = [
     "client_id",
     "client_secret",
     "code_challenge",
     "code_challenge_method",
+    "dpop_jkt",
     "nonce",
     "redirect_uri",
     "request",

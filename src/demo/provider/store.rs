@@ -4,10 +4,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use oauth2::CsrfToken;
 use tokio::time::Instant;
 
 use super::request::AuthorizeRequest;
+use crate::crypto::random;
 use crate::demo::web::Params;
 
 /// One act of authentication.
@@ -183,7 +183,7 @@ impl Store {
 
 /// 256 random bits, fit for a URL.
 pub(super) fn random_id() -> String {
-    CsrfToken::new_random_len(32).into_secret()
+    random::token()
 }
 
 struct Pushed {
