@@ -1,6 +1,8 @@
 //! Signing JWTs (RFC 7515 §3.1): of the client towards the provider, of Doorward towards an upstream. jsonwebtoken makes
 //! the signature; which claims there are is the caller's business.
 
+use std::fmt;
+
 use aws_lc_rs::agreement::{self, ECDH_P256};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine as _;
@@ -61,6 +63,13 @@ impl SigningKey {
         let message = format!("{}.{}", part(&header)?, part(claims)?);
         let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &self.key, self.alg).ok()?;
         Some(format!("{message}.{signature}"))
+    }
+}
+
+/// Nothing of the private half.
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey").field("kid", &self.kid).finish_non_exhaustive()
     }
 }
 
