@@ -103,8 +103,7 @@ impl Day {
             .flat_map(|day| derived(ring, day).collect::<Vec<_>>())
             .collect();
         let published = json!({ "keys": keys.iter().map(SigningKey::jwk).collect::<Vec<_>>() });
-        // The first session key's, of this very day.
-        let key = derived(ring, number).next()?;
+        let key = derived(ring, number).last()?;
         Some(Self { number, key: Arc::new(key), published: published.to_string().into() })
     }
 }

@@ -125,15 +125,16 @@ fn keys_change_at_midnight_and_whoever_keeps_the_set_notices_nothing() {
 }
 
 #[test]
-fn every_instance_has_the_same_keys_and_a_new_session_key_leaves_the_old_ones_published() {
-    let (before, after, replica) = (signer(&[OLD], NOW_MS), signer(&[NEW, OLD], NOW_MS), signer(&[NEW, OLD], NOW_MS));
-    assert_eq!(after.published(NOW_MS), replica.published(NOW_MS));
-    let old = made(&before, &alice(), "a", NOW_MS);
-    let new = made(&after, &alice(), "a", NOW_MS);
-    assert!(verified(&old, &after, NOW_MS).is_ok());
-    assert!(verified(&new, &replica, NOW_MS).is_ok());
-    assert!(verified(&new, &before, NOW_MS).is_err());
-    let published: Value = serde_json::from_slice(&after.published(NOW_MS)).unwrap();
+fn every_instance_has_the_same_keys_and_a_key_signs_only_after_it_was_published() {
+    let steps = [signer(&[OLD], NOW_MS), signer(&[NEW, OLD], NOW_MS), signer(&[NEW], NOW_MS)];
+    assert_eq!(steps[1].published(NOW_MS), signer(&[NEW, OLD], NOW_MS).published(NOW_MS));
+    let tokens = steps.each_ref().map(|step| made(step, &alice(), "a", NOW_MS));
+    // Whoever has fetched the set at one step knows what is signed at the next, and at the one before.
+    for (published, signed) in [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 2)] {
+        assert!(verified(&tokens[signed], &steps[published], NOW_MS).is_ok(), "{published} {signed}");
+    }
+    assert!(verified(&tokens[1], &steps[2], NOW_MS).is_err(), "a key that is gone signs for nobody");
+    let published: Value = serde_json::from_slice(&steps[1].published(NOW_MS)).unwrap();
     let keys = published["keys"].as_array().unwrap();
     let kids: BTreeSet<&str> = keys.iter().map(|key| key["kid"].as_str().unwrap()).collect();
     assert_eq!((keys.len(), kids.len()), (6, 6), "three days of each session key");
