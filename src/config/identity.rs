@@ -5,14 +5,38 @@ use http::header::HeaderName;
 
 use super::problem::Reason;
 use super::read::{Entry, Table};
-use super::settings::{CustomClaim, IdentityHeader, IdentityValue};
+use super::settings::{CustomClaim, Form, IdentityHeader, IdentityValue, Source};
 use super::values;
 
-use IdentityValue::{Email, Groups, Name, PreferredUsername, User};
+type Preset = (&'static str, &'static [(&'static str, Part)]);
 
-type Preset = (&'static str, &'static [(&'static str, IdentityValue)]);
+/// What a header of a preset says.
+#[derive(Clone, Copy)]
+enum Part {
+    AccessToken,
+    Assertion,
+    /// A claim of one value, by its name in OpenID Connect Core §5.1.
+    Claim(&'static str),
+    Email,
+    /// Joined with a comma.
+    Groups,
+    /// Joined with `|`.
+    GroupsByBar,
+    ImpersonatedGroups,
+    ImpersonatedUser,
+    Name,
+    PreferredUsername,
+    Sub,
+    User,
+}
 
-const PRESETS: [Preset; 3] = [
+use Part::{
+    AccessToken, Assertion, Claim, Email, Groups, GroupsByBar, ImpersonatedGroups, ImpersonatedUser, Name,
+    PreferredUsername, Sub, User,
+};
+
+/// The names and separators that each application documents as its own defaults, or shows in its documentation.
+const PRESETS: [Preset; 12] = [
     (
         "x-forwarded",
         &[
@@ -22,6 +46,7 @@ const PRESETS: [Preset; 3] = [
             ("x-forwarded-preferred-username", PreferredUsername),
         ],
     ),
+    ("x-forwarded-access-token", &[("x-forwarded-access-token", AccessToken)]),
     (
         "x-auth-request",
         &[
@@ -32,20 +57,68 @@ const PRESETS: [Preset; 3] = [
         ],
     ),
     ("remote", &[("remote-user", User), ("remote-email", Email), ("remote-name", Name), ("remote-groups", Groups)]),
+    // Grafana: [auth.proxy]. Gitea and Forgejo read the full name where Grafana's documentation has NAME.
+    (
+        "webauth",
+        &[
+            ("x-webauth-user", User),
+            ("x-webauth-email", Email),
+            ("x-webauth-name", Name),
+            ("x-webauth-fullname", Name),
+            ("x-webauth-groups", Groups),
+        ],
+    ),
+    // The reverse-proxy-auth plugin's defaults.
+    (
+        "jenkins",
+        &[
+            ("x-forwarded-user", User),
+            ("x-forwarded-mail", Email),
+            ("x-forwarded-displayname", Name),
+            ("x-forwarded-groups", GroupsByBar),
+        ],
+    ),
+    // sonar.web.sso.*Header.
+    (
+        "sonarqube",
+        &[
+            ("x-forwarded-login", User),
+            ("x-forwarded-name", Name),
+            ("x-forwarded-email", Email),
+            ("x-forwarded-groups", Groups),
+        ],
+    ),
+    // REMOTE_AUTH_HEADER and its kin, which are written HTTP_REMOTE_USER there.
+    (
+        "netbox",
+        &[
+            ("remote-user", User),
+            ("remote-user-email", Email),
+            ("remote-user-first-name", Claim("given_name")),
+            ("remote-user-last-name", Claim("family_name")),
+            ("remote-user-group", GroupsByBar),
+        ],
+    ),
+    // The security plugin's proxy authentication.
+    ("opensearch", &[("x-proxy-user", User), ("x-proxy-roles", Groups)]),
+    // What its own outpost sends.
+    (
+        "authentik",
+        &[
+            ("x-authentik-username", User),
+            ("x-authentik-groups", GroupsByBar),
+            ("x-authentik-email", Email),
+            ("x-authentik-name", Name),
+            ("x-authentik-uid", Sub),
+        ],
+    ),
+    // Kubernetes: user impersonation.
+    ("k8s-impersonate", &[("impersonate-user", ImpersonatedUser), ("impersonate-group", ImpersonatedGroups)]),
+    ("assertion", &[("x-doorward-assertion", Assertion)]),
 ];
 
-/// Presets of the contract that this version does not have.
-const LATER: [&str; 9] = [
-    "x-forwarded-access-token",
-    "webauth",
-    "jenkins",
-    "sonarqube",
-    "netbox",
-    "opensearch",
-    "authentik",
-    "k8s-impersonate",
-    "assertion",
-];
+/// Kubernetes' own users and groups: no provider may name one (user impersonation, RBAC: "Referring to subjects").
+const KUBERNETES_OWN: &str = "system:";
 
 /// Names that mean something else to the upstream or to HTTP itself.
 const FORBIDDEN: [&str; 24] = [
@@ -93,19 +166,22 @@ pub(super) fn identity(route: &Table<'_>, claims: &mut Vec<CustomClaim>) -> Opti
     Some(headers)
 }
 
-pub(super) fn default() -> Vec<IdentityHeader> {
-    preset("x-forwarded").unwrap_or_default()
+pub(super) fn default(claims: &mut Vec<CustomClaim>) -> Vec<IdentityHeader> {
+    preset("x-forwarded", claims).unwrap_or_default()
+}
+
+/// Whether a request must not go upstream without them.
+pub(super) fn needs_somebody(headers: &[IdentityHeader]) -> bool {
+    headers.iter().any(|header| header.required)
 }
 
 fn one(item: Entry<'_>, claims: &mut Vec<CustomClaim>) -> Vec<IdentityHeader> {
     if matches!(item.value, Value::Dict(..)) {
         return item.table().and_then(|table| custom(table, claims)).into_iter().collect();
     }
-    let headers = item.parse_nonempty(&|text: &str| {
-        if LATER.contains(&text) {
-            return Err(Reason::later());
-        }
-        preset(text).ok_or_else(|| {
+    let name = item.parse_nonempty(&|text: &str| {
+        let known = PRESETS.iter().find(|(name, _)| *name == text);
+        known.map(|(name, _)| *name).ok_or_else(|| {
             let names: Vec<String> = PRESETS.iter().map(|(name, _)| format!("\"{name}\"")).collect();
             Reason::new(
                 "is not a preset",
@@ -113,39 +189,80 @@ fn one(item: Entry<'_>, claims: &mut Vec<CustomClaim>) -> Vec<IdentityHeader> {
             )
         })
     });
-    headers.unwrap_or_default()
+    name.and_then(|name| preset(name, claims)).unwrap_or_default()
 }
 
-fn preset(name: &str) -> Option<Vec<IdentityHeader>> {
+fn preset(name: &str, claims: &mut Vec<CustomClaim>) -> Option<Vec<IdentityHeader>> {
     let (_, headers) = PRESETS.iter().find(|(preset, _)| *preset == name)?;
-    let header = |(name, value): &(&'static str, IdentityValue)| IdentityHeader {
+    let header = |(name, part): &(&'static str, Part)| IdentityHeader {
         name: HeaderName::from_static(name),
-        value: value.clone(),
+        value: part.value(claims),
+        required: matches!(part, ImpersonatedUser),
     };
     Some(headers.iter().map(header).collect())
+}
+
+impl Part {
+    fn value(self, claims: &mut Vec<CustomClaim>) -> IdentityValue {
+        let by_bar = || Form::Joined("|".to_owned());
+        let (source, form, without) = match self {
+            AccessToken => return IdentityValue::AccessToken,
+            Assertion => return IdentityValue::Assertion,
+            Email => return IdentityValue::Email,
+            Groups => return IdentityValue::Groups,
+            Name => return IdentityValue::Name,
+            PreferredUsername => return IdentityValue::PreferredUsername,
+            Sub => return IdentityValue::Sub,
+            User => return IdentityValue::User,
+            Claim(claim) => (Source::Claim(claim.to_owned()), Form::Single, None),
+            GroupsByBar => (Source::Groups, by_bar(), None),
+            ImpersonatedGroups => (Source::Groups, Form::Each, Some(KUBERNETES_OWN)),
+            ImpersonatedUser => (Source::User, Form::Single, Some(KUBERNETES_OWN)),
+        };
+        kept(CustomClaim { source, form, without }, claims)
+    }
+}
+
+/// Each is worked out once, however many headers say it.
+fn kept(wanted: CustomClaim, claims: &mut Vec<CustomClaim>) -> IdentityValue {
+    IdentityValue::Custom(claims.iter().position(|c| *c == wanted).unwrap_or_else(|| {
+        claims.push(wanted);
+        claims.len() - 1
+    }))
 }
 
 fn custom(table: Table<'_>, claims: &mut Vec<CustomClaim>) -> Option<IdentityHeader> {
     let name = table.parse("header", header_name);
     let claim = table.parse("claim", values::claim);
-    for (key, read) in [("header", name.is_some()), ("claim", claim.is_some())] {
-        if !read && table.lacks(key) {
-            table.missing(key, "Write { header = \"X-Team\", claim = \"team\" }.");
-        }
-    }
     let separator = table.parse("separator", |text| {
         if !text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') || text.contains('%') {
             return Err(Reason::new("cannot stand in a header", "Write printable ASCII without %, such as \",\"."));
         }
         Ok(text.to_owned())
     });
+    let assertion = table.boolean("assertion", false);
+    if name.is_none() && table.lacks("header") {
+        table.missing("header", "Write { header = \"X-Team\", claim = \"team\" }.");
+    }
+    if assertion {
+        for key in ["claim", "separator"].into_iter().filter(|key| !table.lacks(key)) {
+            table.problem(
+                key,
+                "stands beside assertion = true",
+                "Keep one: a claim, or the assertion under another name.",
+            );
+        }
+    } else if claim.is_none() && table.lacks("claim") {
+        table.missing("claim", "Write { header = \"X-Team\", claim = \"team\" }, or assertion = true.");
+    }
     table.close(&[]);
-    let wanted = CustomClaim { claim: claim?, separator: separator.unwrap_or_else(|| ",".to_owned()) };
-    let index = claims.iter().position(|c| *c == wanted).unwrap_or_else(|| {
-        claims.push(wanted);
-        claims.len() - 1
-    });
-    Some(IdentityHeader { name: name?, value: IdentityValue::Custom(index) })
+    let value = if assertion {
+        IdentityValue::Assertion
+    } else {
+        let form = Form::Joined(separator.unwrap_or_else(|| ",".to_owned()));
+        kept(CustomClaim { source: Source::Claim(claim?), form, without: None }, claims)
+    };
+    Some(IdentityHeader { name: name?, value, required: false })
 }
 
 fn header_name(text: &str) -> Result<HeaderName, Reason> {
@@ -160,4 +277,35 @@ fn header_name(text: &str) -> Result<HeaderName, Reason> {
         ));
     }
     Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::{HeaderMap, HeaderValue};
+
+    use super::*;
+    use crate::http::headers::Managed;
+
+    /// Also what no route of this configuration sets.
+    #[test]
+    fn hx_05_hx_20_b_14_no_client_can_send_what_any_preset_sets() {
+        let managed = Managed::new([]);
+        let names = PRESETS.iter().flat_map(|(_, headers)| *headers).map(|(name, _)| *name);
+        for name in names {
+            for dash in ['-', '_', '.', '~'] {
+                let spelt: String = name.chars().map(|c| if c == '-' { dash } else { c }).collect();
+                for spelt in [spelt.to_ascii_uppercase(), spelt] {
+                    let mut headers = HeaderMap::new();
+                    headers.append(HeaderName::try_from(&spelt).unwrap(), HeaderValue::from_static("admin"));
+                    for trusted in [true, false] {
+                        let mut headers = headers.clone();
+                        managed.strip_request(&mut headers, trusted);
+                        assert!(headers.is_empty(), "{spelt} passes");
+                    }
+                    managed.strip_trailers(&mut headers);
+                    assert!(headers.is_empty(), "{spelt} passes as a trailer");
+                }
+            }
+        }
+    }
 }

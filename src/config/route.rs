@@ -55,8 +55,15 @@ pub(super) fn route(mut table: Table<'_>, context: &Context<'_>, claims: &mut Ve
     }
     let identity = identity.unwrap_or_else(|| match word {
         Word::Public | Word::Deny => Vec::new(),
-        Word::Optional | Word::Authenticated | Word::Policy => identity::default(),
+        Word::Optional | Word::Authenticated | Word::Policy => identity::default(claims),
     });
+    if word == Word::Optional && identity::needs_somebody(&identity) {
+        table.problem(
+            "identity",
+            "has the preset k8s-impersonate on a route that nobody has to sign in to",
+            "Write access = \"authenticated\" or \"policy\": what impersonates nobody acts as Doorward itself.",
+        );
+    }
     let unauthenticated =
         [("auto", Unauthenticated::Auto), ("redirect", Unauthenticated::Redirect), ("401", Unauthenticated::Status401)];
     let route = Route {

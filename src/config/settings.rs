@@ -29,7 +29,7 @@ pub struct Settings {
     pub telemetry: Telemetry,
     /// At least one.
     pub routes: Vec<Route>,
-    /// What `IdentityValue::Custom` points into: each distinct claim and separator once.
+    /// What `IdentityValue::Custom` points into, each once.
     pub custom_claims: Vec<CustomClaim>,
     /// The dotted paths of `claim.…` in rules, each once.
     pub rule_claims: Vec<String>,
@@ -41,7 +41,11 @@ impl Settings {
     /// What is kept of somebody's claims beside the four that have a name of their own: for headers, and for rules.
     pub fn kept_claims(&self) -> Vec<String> {
         let mut kept: Vec<String> = Vec::new();
-        for claim in self.custom_claims.iter().map(|c| &c.claim).chain(&self.rule_claims) {
+        let custom = self.custom_claims.iter().filter_map(|custom| match &custom.source {
+            Source::Claim(claim) => Some(claim),
+            Source::Groups | Source::User => None,
+        });
+        for claim in custom.chain(&self.rule_claims) {
             if !kept.contains(claim) {
                 kept.push(claim.clone());
             }
@@ -49,11 +53,11 @@ impl Settings {
         kept
     }
 
-    /// The names of every custom identity header, each once: what no client may send.
+    /// The names of every identity header, each once: what no client may send.
     pub fn identity_names(&self) -> Vec<HeaderName> {
         let mut names: Vec<HeaderName> = Vec::new();
         for header in self.routes.iter().flat_map(|r| &r.identity) {
-            if matches!(header.value, IdentityValue::Custom(_)) && !names.contains(&header.name) {
+            if !names.contains(&header.name) {
                 names.push(header.name.clone());
             }
         }

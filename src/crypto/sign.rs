@@ -101,6 +101,13 @@ impl SigningKey {
     }
 }
 
+/// Nothing of the private half.
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey").field("kid", &self.kid).finish_non_exhaustive()
+    }
+}
+
 /// HS256 under the octets of a secret that both sides know. Whether it is long enough is for the caller to say.
 pub fn hs256(secret: &Secret, header: Map<String, Value>, claims: &Map<String, Value>) -> Option<String> {
     compact(&EncodingKey::from_secret(secret.expose().as_bytes()), Algorithm::HS256, header, claims)

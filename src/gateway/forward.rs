@@ -18,6 +18,7 @@ use super::exchange::Exchange;
 use super::respond::{Asker, Manner};
 use super::rules::Rules;
 use super::trailers::Said;
+use super::unfit::Unfit;
 use super::{Gateway, X_REQUEST_ID};
 use crate::http::cookie::sets_own;
 use crate::http::headers::strip_hop_by_hop;
@@ -48,7 +49,9 @@ pub async fn forward(
     let manner = Manner::of(&parts.method, &parts.headers);
 
     let said = Said::read(&parts.headers);
-    prepare(gateway, exchange, admitted, rules, &mut parts.headers, cookie);
+    if let Err(unfit) = prepare(gateway, exchange, admitted, rules, &mut parts.headers, cookie) {
+        return Err(unfit.answer(&Asker::with(gateway, exchange, manner), rules.name(), exchange.id()));
+    }
     said.ask(&mut parts.headers, &gateway.managed);
     if let Some(protocol) = &upgrade {
         parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -110,6 +113,9 @@ pub fn request_id(headers: &HeaderMap, trusted: bool) -> HeaderValue {
 }
 
 /// Removes what only we may set and what belongs to one hop, then sets ours.
+///
+/// # Errors
+/// What the upstream must be told, and cannot be.
 pub(super) fn prepare(
     gateway: &Gateway,
     exchange: &Exchange,
@@ -117,7 +123,7 @@ pub(super) fn prepare(
     rules: &Rules,
     headers: &mut HeaderMap,
     cookie: Option<HeaderValue>,
-) {
+) -> Result<(), Unfit> {
     let conn = &exchange.conn;
     let forged = gateway.managed.strip_request(headers, gateway.trust.contains(conn.peer));
     if forged > 0 {
@@ -135,13 +141,14 @@ pub(super) fn prepare(
     }
     forwarded::write(headers, &admitted.seen, &conn.address, site.scheme, &site.forwarded_host, &site.forwarded_port);
     if let Some(who) = exchange.who() {
-        rules.identify(who, headers);
+        rules.identify(who, &gateway.stamp(exchange, site), headers)?;
     }
     if !headers.get(&TRACEPARENT).is_some_and(is_traceparent) {
         headers.insert(TRACEPARENT, traceparent());
     }
     headers.insert(X_REQUEST_ID, exchange.id.clone());
     headers.append(VIA, gateway.via.clone());
+    Ok(())
 }
 
 /// The protocol of a real upgrade. `h2c` is answered as if it had not been asked for (M-16).

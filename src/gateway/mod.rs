@@ -15,6 +15,7 @@
 //! There is one decision: `route`, `authenticate`, `authorize`, in that order, and nothing else lets a request through.
 
 pub mod admit;
+pub mod assertion;
 pub mod authenticate;
 pub mod authorize;
 pub mod body;
@@ -31,6 +32,7 @@ pub mod returns;
 pub mod rules;
 pub mod site;
 pub mod trailers;
+pub mod unfit;
 pub mod who;
 
 use std::sync::Arc;
@@ -56,6 +58,7 @@ use crate::session::state::State;
 use crate::telemetry::Safe;
 use crate::telemetry::metrics::{self, Metrics, Outcome};
 use admit::{Admitted, admit};
+use assertion::{Signer, Stamp};
 use authorize::{Reason, Verdict};
 use body::{Body, Inner};
 use conn::Conn;
@@ -77,6 +80,8 @@ pub struct Gateway {
     table: Table,
     rules: Vec<Rules>,
     managed: Arc<Managed>,
+    /// Signs what upstreams can verify.
+    signer: Signer,
     /// The claims that headers and rules need besides the four: what providers were made with.
     kept: Vec<String>,
     trust: Trust,
@@ -138,6 +143,7 @@ impl Gateway {
             table: Table::new(&settings.routes),
             rules: rules?,
             managed: Arc::new(Managed::new(settings.identity_names())),
+            signer: Signer::new(&settings.session.keys, settings.server.public_url.as_str(), clock::unix_now_ms())?,
             trust: Trust::new(settings.server.trusted_proxies.clone()),
             via: shared.instance.clone(),
             hsts: hsts.and_then(|s| HeaderValue::try_from(format!("max-age={s}")).ok()),
@@ -192,6 +198,11 @@ impl Gateway {
     /// Whether a canonical path is in our own name space.
     fn is_own(&self, path: &str) -> bool {
         path.starts_with(&self.own) || path == self.settings.server.prefix
+    }
+
+    /// For whom and when an assertion of this request would be.
+    fn stamp<'a>(&'a self, exchange: &Exchange, site: &'a Site) -> Stamp<'a> {
+        Stamp { signer: &self.signer, audience: site.origin.host(), now_ms: exchange.now_ms }
     }
 
     fn redirect_uri(&self, site: &Site) -> String {
@@ -272,7 +283,7 @@ async fn journey(
             return Err(Asker::new(gateway, exchange, &parts.method, &parts.headers).failed(&error));
         }
     };
-    match authorize_and_tell(rules, exchange, &parts.headers) {
+    match authorize_and_tell(gateway, &admitted.site, rules, exchange, &parts.headers) {
         Verdict::Allow => {}
         Verdict::Observe(reason) => audit_refusal(exchange, rules, "observed", reason),
         verdict => return Err(Box::pin(turn_away(gateway, exchange, &admitted, rules, &parts, verdict)).await),

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use http::StatusCode;
 use http::header::HeaderMap;
 
+use super::assertion::Stamp;
+use super::unfit::Unfit;
 use super::who::Who;
-use crate::config::settings::{self, Access, Settings, Target};
+use crate::config::settings::{self, Access, IdentityValue, Settings, Target};
 use crate::error::Result;
 use crate::policy::Policy;
 use crate::provider::Provider;
@@ -80,15 +82,28 @@ impl Rules {
     }
 
     /// Tells the upstream who it is. The names were stripped from what the client sent, so what is absent stays absent.
-    pub fn identify(&self, who: Who<'_>, headers: &mut HeaderMap) {
+    ///
+    /// # Errors
+    /// What the upstream must be told, and cannot be.
+    pub fn identify(&self, who: Who<'_>, stamp: &Stamp<'_>, headers: &mut HeaderMap) -> Result<(), Unfit> {
         if !self.vouched(who) {
-            return;
+            return Ok(());
         }
         for header in &self.settings.identity {
-            if let Some(value) = who.header(&header.value) {
-                headers.insert(&header.name, value.clone());
+            if header.value == IdentityValue::Assertion {
+                headers.insert(&header.name, stamp.assertion(who)?.plain);
+                continue;
+            }
+            let fields = who.header(&header.value);
+            if header.required && fields.is_empty() {
+                // SECURITY: B-14. Whom nobody is named in place of, the upstream takes for Doorward itself.
+                return Err(Unfit::Refused("the upstream would not be told who it is"));
+            }
+            for field in fields {
+                headers.append(&header.name, field.clone());
             }
         }
+        Ok(())
     }
 
     /// The status of a route that answers by itself.

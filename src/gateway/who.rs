@@ -4,8 +4,10 @@ use http::header::HeaderValue;
 
 use crate::config::settings::IdentityValue;
 use crate::machine::Machine;
+use crate::secret::Secret;
 use crate::session::Session;
 use crate::session::identity::Identity;
+use crate::session::presented::Presented;
 
 #[derive(Clone, Copy)]
 pub enum Who<'a> {
@@ -21,11 +23,27 @@ impl<'a> Who<'a> {
         }
     }
 
-    /// The value of one identity header that comes from claims.
-    pub fn header(self, value: &IdentityValue) -> Option<&'a HeaderValue> {
+    /// The fields of one identity header that comes from claims or is the token; empty = there is no such claim.
+    pub fn header(self, value: &IdentityValue) -> &'a [HeaderValue] {
         match self {
-            Self::Machine(machine) => machine.headers.get(value),
+            Self::Machine(machine) => machine.header(value),
             Self::Person(session) => session.header(value),
+        }
+    }
+
+    /// What is shown upstream in their name besides.
+    pub fn presented(self) -> &'a Presented {
+        match self {
+            Self::Machine(machine) => &machine.headers.presented,
+            Self::Person(session) => session.presented(),
+        }
+    }
+
+    /// The session's access token, or the token that the request came with.
+    pub fn access_token(self) -> Option<&'a Secret> {
+        match self {
+            Self::Machine(machine) => Some(&machine.token),
+            Self::Person(session) => session.data.tokens.access.as_ref(),
         }
     }
 

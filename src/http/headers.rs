@@ -61,8 +61,11 @@ impl Managed {
     }
 }
 
-/// What each preset of the contract sets, as the applications document it.
+/// What the presets set, and what else applications and their libraries take for a word about who somebody is, whether
+/// or not a route of this configuration sets it.
 const IDENTITY: &[&str] = &[
+    "cf-access-authenticated-user-email",
+    "cf-access-jwt-assertion",
     "impersonate-group",
     "impersonate-uid",
     "impersonate-user",
@@ -80,16 +83,20 @@ const IDENTITY: &[&str] = &[
     "x-forwarded-name",
     "x-forwarded-preferred-username",
     "x-forwarded-user",
+    "x-goog-iap-jwt-assertion",
     "x-proxy-roles",
     "x-proxy-user",
 ];
 
-/// `remote-user-` is NetBox's, `x-proxy-ext-` OpenSearch's; `x-ssl-client-` and `x-pomerium-` other gateways' (HX-20).
+/// `remote-user-` is NetBox's, `x-proxy-ext-` OpenSearch's; `x-amzn-oidc-`, `x-goog-authenticated-user-`, `x-pomerium-`
+/// and `x-ssl-client-` other gateways' (HX-20).
 const IDENTITY_PREFIXES: &[&str] = &[
     "impersonate-extra-",
     "remote-user-",
+    "x-amzn-oidc-",
     "x-auth-request-",
     "x-authentik-",
+    "x-goog-authenticated-user-",
     "x-pomerium-",
     "x-proxy-ext-",
     "x-ssl-client-",

@@ -1,9 +1,10 @@
-//! Answers that Doorward makes itself: never cacheable, never sniffed, never framed but for one, and no referrer from them.
+//! Answers that Doorward makes itself: never cacheable and never framed but for one each, never sniffed, and no referrer
+//! from them.
 
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION,
-    REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName,
+    HeaderValue, LOCATION, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{Response, StatusCode};
 
@@ -36,6 +37,16 @@ pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
 
 pub fn json(status: StatusCode, body: &serde_json::Value) -> Reply {
     with_body(status, Some(JSON), body.to_string().into())
+}
+
+/// JSON that is for everybody: any page may read it, and any cache may keep it for an hour.
+pub fn published(body: Bytes) -> Reply {
+    let mut reply = with_body(StatusCode::OK, Some(JSON), body);
+    let headers = reply.headers_mut();
+    headers.remove(VARY);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    reply
 }
 
 pub fn html(status: StatusCode, body: String) -> Reply {

@@ -1,6 +1,9 @@
 //! Machines: who a token in `Authorization` speaks for. Nothing here decides what they may do, and no token is ever kept
 //! or logged as text.
 
+use http::header::HeaderValue;
+
+use crate::config::settings::IdentityValue;
 use crate::secret::Secret;
 use crate::session::headers::Headers;
 use crate::session::identity::Identity;
@@ -31,6 +34,17 @@ impl Machine {
     /// SECURITY: B-20. A service's own token, whose subject is its client: never somebody of that name.
     pub fn is_service(&self) -> bool {
         self.identity.user.is_empty()
+    }
+
+    /// The fields of one identity header; empty = there is no such claim.
+    pub fn header(&self, value: &IdentityValue) -> &[HeaderValue] {
+        match value {
+            IdentityValue::AccessToken => {
+                let token = self.headers.presented.access(Some(&self.token));
+                token.map(std::slice::from_ref).unwrap_or_default()
+            }
+            other => self.headers.get(other),
+        }
     }
 
     /// For logs: the user, or the client.

@@ -13,6 +13,7 @@ pub mod lookup;
 pub mod loops;
 pub mod manager;
 mod moving;
+pub mod presented;
 pub mod refresh;
 mod renewal;
 pub mod state;
@@ -32,6 +33,7 @@ use crate::http::cookie::Attributes;
 use crate::store::Key;
 use data::Data;
 use headers::Headers;
+use presented::Presented;
 
 /// A signed-in person, as requests use it: the data, and the header values made of them once.
 pub struct Session {
@@ -75,9 +77,19 @@ impl Session {
         Self { key: sha256(&data.id), data, marks, headers, seen_ms, stored, generation }
     }
 
-    /// The value of one identity header; `None` = the person has no such claim.
-    pub fn header(&self, value: &IdentityValue) -> Option<&HeaderValue> {
-        self.headers.get(value)
+    /// The fields of one identity header; empty = the person has no such claim.
+    pub fn header(&self, value: &IdentityValue) -> &[HeaderValue] {
+        match value {
+            IdentityValue::AccessToken => {
+                let token = self.presented().access(self.data.tokens.access.as_ref());
+                token.map(std::slice::from_ref).unwrap_or_default()
+            }
+            other => self.headers.get(other),
+        }
+    }
+
+    pub fn presented(&self) -> &Presented {
+        &self.headers.presented
     }
 
     pub fn user(&self) -> &str {

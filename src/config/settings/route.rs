@@ -167,6 +167,8 @@ pub enum Unauthenticated {
 pub struct IdentityHeader {
     pub name: HeaderName,
     pub value: IdentityValue,
+    /// A request that has no value for it does not pass: without it the upstream would take it for somebody else's.
+    pub required: bool,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -180,17 +182,39 @@ pub enum IdentityValue {
     Groups,
     Name,
     PreferredUsername,
+    /// The subject at the provider, whatever `claims.user` says.
+    Sub,
     User,
     /// Index into `Settings::custom_claims`.
     Custom(usize),
 }
 
-/// A claim that some route sends upstream under a name of its own.
+/// What some route sends upstream in a form of its own.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CustomClaim {
+    pub source: Source,
+    pub form: Form,
+    /// Values that begin so are left out: they mean something else to the upstream.
+    pub without: Option<&'static str>,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Source {
     /// Dotted path.
-    pub claim: String,
-    pub separator: String,
+    Claim(String),
+    Groups,
+    User,
+}
+
+/// How the values of one claim become header values.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Form {
+    /// A field each.
+    Each,
+    /// One field, with this between them.
+    Joined(String),
+    /// The one value there is; of several none.
+    Single,
 }
 
 /// Step-up: what the sign-in must have been like.

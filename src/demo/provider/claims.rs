@@ -16,6 +16,10 @@ pub(super) fn of_user(options: &Options, sign_in: &SignIn, scopes: &[String]) ->
     }
     if asked("profile") {
         claims.insert("name".to_owned(), user.name.as_str().into());
+        if let Some((given, family)) = user.name.rsplit_once(' ') {
+            claims.insert("given_name".to_owned(), given.into());
+            claims.insert("family_name".to_owned(), family.into());
+        }
         claims.insert("preferred_username".to_owned(), user.username.as_str().into());
     }
     // Not of the specification; what most providers do, so that group rules work with the usual scopes.

@@ -109,6 +109,7 @@ pub async fn answer(
             Err(error) => Err(error),
         },
         ("signed_out", true, _) => Ok(sign_out::signed_out(&call)),
+        (".well-known/jwks.json", true, _) => Ok(reply::published(gateway.signer.published(call.exchange.now_ms))),
         ("userinfo", true, _) => person::userinfo(&mut call).await,
         ("session", true, _) => person::session(&mut call).await,
         ("session", _, true) => match form(body, gateway.settings.server.limits.header_timeout).await {
@@ -121,7 +122,7 @@ pub async fn answer(
         ("backchannel-logout", ..) => Ok(call.asker().method_not_allowed("POST")),
         ("frontchannel-logout", ..) => Ok(call.asker().method_not_allowed("GET")),
         ("sign_out" | "session", ..) => Ok(call.asker().method_not_allowed("GET, HEAD, POST")),
-        ("start" | "sign_in" | "callback" | "signed_out" | "userinfo", ..) => {
+        ("start" | "sign_in" | "callback" | "signed_out" | "userinfo" | ".well-known/jwks.json", ..) => {
             Ok(call.asker().method_not_allowed("GET, HEAD"))
         }
         _ => Ok(call.asker().not_found()),

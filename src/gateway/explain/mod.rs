@@ -21,6 +21,7 @@ use super::authorize::{Verdict, decide};
 use super::conn::{Conn, Open, Worker};
 use super::exchange::{Begin, Exchange};
 use super::rules::Rules;
+use super::unfit::Unfit;
 use super::who::Who;
 use super::{Gateway, X_REQUEST_ID, endpoints, forward};
 use crate::clock;
@@ -217,14 +218,21 @@ pub async fn explain(gateway: &Gateway, question: Question) -> Result<Explanatio
     let mut tried = Collected::default();
     let verdict = decide(rules, &exchange, &parts.headers, &mut tried);
     let (decision, reason) = outcome(rules, &verdict);
-    let passes = matches!(decision, Outcome::Allow | Outcome::Observe);
+    let passes = matches!(decision, Outcome::Allow | Outcome::Observe) && rules.upstream.is_some();
+    let upstream = match passes.then(|| sent(gateway, rules, &exchange, &admitted, &parts)).transpose() {
+        Ok(upstream) => upstream,
+        Err(Unfit::Refused(why)) => {
+            return Ok(Explanation { route: Some(chosen(rules)), ..placed(blank(Outcome::Deny, why, 403)) });
+        }
+        Err(Unfit::Failed(error)) => return Err(error.to_string()),
+    };
     Ok(Explanation {
         caller: known(rules, &exchange),
         rules: tried.read(rules),
         decision,
         reason,
         status: status(rules, &parts.method, &verdict),
-        upstream: (passes && rules.upstream.is_some()).then(|| sent(gateway, rules, &exchange, &admitted, &parts)),
+        upstream,
         route: Some(chosen(rules)),
         ..placed(blank(decision, "", 0))
     })
@@ -338,19 +346,23 @@ fn status(rules: &Rules, method: &Method, verdict: &Verdict) -> Option<Status> {
 }
 
 /// The request as it would go on.
-fn sent(gateway: &Gateway, rules: &Rules, exchange: &Exchange, admitted: &Admitted<'_>, parts: &Parts) -> Sent {
+fn sent(
+    gateway: &Gateway,
+    rules: &Rules,
+    exchange: &Exchange,
+    admitted: &Admitted<'_>,
+    parts: &Parts,
+) -> Result<Sent, Unfit> {
     let mut headers = parts.headers.clone();
-    forward::prepare(gateway, exchange, admitted, rules, &mut headers, None);
+    forward::prepare(gateway, exchange, admitted, rules, &mut headers, None)?;
     let target = match &rules.settings.upstream.target {
         Target::Url(url) => url.as_str().trim_end_matches('/').to_owned(),
         Target::Unix(path) => format!("unix:{}", path.display()),
         Target::Status(code) => format!("status:{code}"),
     };
     let path = forward::upstream_uri(rules, admitted, &parts.uri).map_or_else(String::new, |uri| uri.to_string());
-    Sent {
-        to: format!("{target}{path}"),
-        headers: headers.iter().map(|(name, value)| shown(rules, name, value)).collect(),
-    }
+    let headers = headers.iter().map(|(name, value)| shown(rules, name, value)).collect();
+    Ok(Sent { to: format!("{target}{path}"), headers })
 }
 
 fn shown(rules: &Rules, name: &HeaderName, value: &HeaderValue) -> Header {
