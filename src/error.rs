@@ -31,6 +31,8 @@ pub enum Kind {
     SessionTooLarge,
     /// The store that sessions are kept in cannot be reached, or does not answer in time (503).
     StoreUnavailable,
+    /// What a machine shows of itself, a token or a password, fails a check (401).
+    Token,
     /// The upstream broke the connection or the protocol (502).
     UpstreamFailed,
     /// The upstream did not answer in time (504).
@@ -51,6 +53,7 @@ impl Kind {
             Self::RateLimited => "rate_limited",
             Self::SessionTooLarge => "session_too_large",
             Self::StoreUnavailable => "store_unavailable",
+            Self::Token => "token",
             Self::UpstreamFailed => "upstream_failed",
             Self::UpstreamTimeout => "upstream_timeout",
         }
@@ -84,7 +87,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     pub fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
         let side = match kind {
-            Kind::BadRequest | Kind::Callback | Kind::RateLimited => Side::Client,
+            Kind::BadRequest | Kind::Callback | Kind::RateLimited | Kind::Token => Side::Client,
             Kind::Internal => Side::Internal,
             Kind::IdToken
             | Kind::KeysUnavailable

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use doorward::config::settings::{
     Access, ClientAuth, CustomClaim, Form, HostMatch, IdentityValue, Listen, Par, PathMatch, RedisServers, SameSite,
-    Settings, Source, Store, Target,
+    Settings, Source, Store, Target, TokenIssuer,
 };
 use doorward::config::{Flags, Problem, Problems, Sources, find_file, known_keys, load};
 use tempfile::TempDir;
@@ -145,6 +145,7 @@ fn sections() -> Vec<(String, String)> {
             Some(header) => {
                 let header = header.trim_matches(['[', ']']);
                 let header = header.replace("provider.main", "provider.NAME").replace("policy.staff", "policy.NAME");
+                let header = header.replace("issuer.ci", "issuer.NAME");
                 sections.push((header, String::new()));
             }
             None => {
@@ -205,7 +206,9 @@ fn the_defaults_that_the_example_shows_are_the_defaults() {
         let is_example = examples.iter().chain(&more).any(|key| bare.starts_with(key));
         let is_key =
             bare.split_once(" = ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
-        if line.starts_with("# ") && is_key && !is_example && header != "[server.tls]" {
+        // Sections that say nothing without what has no default.
+        let is_optional = ["[server.tls]", "[issuer.ci]", "[issuer.ci.claims]", "[route.machine]"].contains(&header);
+        if line.starts_with("# ") && is_key && !is_example && !is_optional {
             let written = format!("{:?}", Case::of(&with(header, bare)).settings());
             assert_eq!(written, absent, "{header} {bare}");
             compared += 1;
@@ -363,7 +366,6 @@ fn keys_of_other_versions_say_so() {
         ("[server]", "proxy_protocol = false"),
         ("[server]", "listen = \"fd:3\""),
         ("[forward_auth]", "success_status = 202"),
-        ("[issuer.ci]", "audience = [\"a\"]"),
         ("[[route]]", "upstream = [\"http://a\", \"http://b\"]"),
         ("[[route]]", "upstream = \"h2c://a\""),
     ] {
@@ -819,4 +821,77 @@ fn what_a_step_up_requires_fits_into_a_challenge() {
         let problem = only_problem(&with("[[route]]", &format!("require = {{ acr = [\"{acr}\"] }}")));
         assert_eq!(problem.key, "route[1].require.acr[1]", "{acr}");
     }
+}
+
+/// `LEAST` with an `[issuer.ci]` and a second route that takes tokens.
+fn with_tokens(issuer: &str, machine: &str) -> String {
+    format!(
+        "{LEAST}\n[[route]]\npath = \"/api\"\nupstream = \"status:204\"\naccess = \"authenticated\"\n\
+         [route.machine]\n{machine}\n[issuer.ci]\n{issuer}\n"
+    )
+}
+
+const CI: &str = "issuer = \"https://ci.example.com\"\naudience = \"deploy\"";
+
+#[test]
+fn an_issuer_of_machine_tokens_in_full() {
+    let issuer = r#"
+        issuer = "kubernetes/serviceaccount"
+        jwks_url = "https://kubernetes.default.svc/openid/v1/jwks"
+        audience = ["deploy", "api"]
+        algorithms = ["RS256", "EdDSA"]
+        clock_skew = "1m"
+        timeout = "3s"
+        ca = "/ca.crt"
+        claims = { user = "a.b" }
+    "#;
+    let settings =
+        Case::of(&with_tokens(issuer, "issuers = [\"ci\", \"main\"]\naudience = \"api\"\nrfc9068 = true")).settings();
+    let ci = &settings.issuers[0];
+    assert_eq!(
+        (ci.name.as_str(), ci.issuer.as_str(), ci.claims.user.as_str()),
+        ("ci", "kubernetes/serviceaccount", "a.b")
+    );
+    assert_eq!((ci.audience.len(), ci.algorithms.len(), ci.timeout), (2, 2, Duration::from_secs(3)));
+    let machine = settings.routes[1].machine.as_ref().unwrap();
+    assert_eq!(machine.issuers, [TokenIssuer::Issuer(0), TokenIssuer::Provider(0)]);
+    assert!(machine.rfc9068 && machine.resource_metadata && settings.routes[0].machine.is_none());
+    let alone = Case::of(&with_tokens(CI, "issuers = \"ci\"")).settings();
+    assert!(alone.routes[1].machine.as_ref().unwrap().audience.is_empty(), "the section's own audience is enough");
+}
+
+#[test]
+fn at_01_j_01_j_16_what_would_let_in_too_many_tokens_is_a_problem() {
+    let audience = "audience = \"deploy\"";
+    for (issuer, machine, key) in [
+        ("issuer = \"https://ci.example.com\"", "issuers = \"ci\"", "issuer.ci.audience"),
+        ("issuer = \"https://ci.example.com\"\naudience = []", "issuers = \"ci\"", "issuer.ci.audience"),
+        ("issuer = \"https://ci.example.com\"\naudience = [\"a*\"]", "issuers = \"ci\"", "issuer.ci.audience[1]"),
+        (audience, "issuers = \"ci\"", "issuer.ci.issuer"),
+        (&format!("{audience}\njwks_url = \"https://h/k\""), "issuers = \"ci\"", "issuer.ci.issuer"),
+        (&format!("{audience}\nissuer = \"http://ci.example.com\""), "issuers = \"ci\"", "issuer.ci.issuer"),
+        (&format!("{CI}\njwks_url = \"http://ci.example.com/k\""), "issuers = \"ci\"", "issuer.ci.jwks_url"),
+        (&format!("{CI}\nalgorithms = [\"HS256\"]"), "issuers = \"ci\"", "issuer.ci.algorithms[1]"),
+        (&format!("{CI}\nalgorithms = [\"none\"]"), "issuers = \"ci\"", "issuer.ci.algorithms[1]"),
+        (&format!("{CI}\nclock_skew = \"6m\""), "issuers = \"ci\"", "issuer.ci.clock_skew"),
+        (&format!("{CI}\njwks_uri = \"https://h/k\""), "issuers = \"ci\"", "issuer.ci.jwks_uri"),
+        (CI, "issuers = \"main\"", "route[2].machine.audience"),
+        (CI, "issuers = \"main\"\naudience = []", "route[2].machine.audience"),
+        (CI, "issuers = \"main\"\naudience = \"*\"", "route[2].machine.audience[1]"),
+        (CI, "issuers = \"other\"", "route[2].machine.issuers[1]"),
+        (CI, "issuers = []", "route[2].machine.issuers"),
+        (CI, "audience = \"api\"", "route[2].machine.issuers"),
+        (CI, "issuers = [\"ci\", \"ci\"]", "route[2].machine.issuers"),
+        (CI, "issuers = \"ci\"\nrfc9086 = true", "route[2].machine.rfc9086"),
+    ] {
+        let problem = only_problem(&with_tokens(issuer, machine));
+        assert_eq!(problem.key, key, "{issuer} {machine}: {problem}");
+    }
+    let same_name = with_tokens(CI, "issuers = \"ci\"").replace("[issuer.ci]", "[issuer.main]");
+    assert!(Case::of(&same_name).problems().iter().any(|p| p.key == "issuer.main"));
+    let public =
+        with_tokens(CI, "issuers = \"ci\"").replace("204\"\naccess = \"authenticated\"", "204\"\naccess = \"public\"");
+    assert_eq!(only_problem(&public).key, "route[2].machine");
+    let insecure = format!("{CI}\njwks_url = \"http://ci.example.com/k\"\ninsecure = true");
+    assert_eq!(Case::of(&with_tokens(&insecure, "issuers = \"ci\"")).settings().warnings.len(), 1);
 }

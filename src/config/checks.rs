@@ -1,11 +1,13 @@
 //! What holds between sections: names that are taken twice, routes that are equally specific, plain http that leaves
 //! the machine, hosts outside the cookie's domain.
 
+use figment::value::Tag;
+
 use super::key::Key;
 use super::read::Reader;
 use super::server;
 use super::session::is_within;
-use super::settings::{Access, HostMatch, PathMatch, Route, Session};
+use super::settings::{Access, HostMatch, Issuer, PathMatch, Route, Session};
 
 pub(super) fn routes(reader: &Reader, routes: &[Route], session: &Session) {
     for (n, route) in routes.iter().enumerate() {
@@ -23,6 +25,17 @@ pub(super) fn routes(reader: &Reader, routes: &[Route], session: &Session) {
             }
         }
         within_cookie_domain(reader, n, route, session);
+    }
+}
+
+/// Rules and `[route.machine]` name both kinds of section alike.
+pub(super) fn issuer_names(reader: &Reader, issuers: &[Issuer], providers: &[String]) {
+    for issuer in issuers.iter().filter(|issuer| providers.contains(&issuer.name)) {
+        let root = reader.root();
+        let tag = root.entry("issuer").map_or(Tag::Default, |e| e.value.tag());
+        let message = format!("is also the name of [provider.{}]", issuer.name);
+        let key = Key::default().then("issuer").chosen(&issuer.name);
+        reader.problem(&key, tag, message, "Give it another name: tokens and rules refer to both by name.");
     }
 }
 
@@ -71,6 +84,6 @@ fn within_cookie_domain(reader: &Reader, n: usize, route: &Route, session: &Sess
 fn report(reader: &Reader, n: usize, route: &Route, name: &str, message: String, hint: &str) {
     let mut key = Key::default().then("route").at(n + 1).then(name);
     key.label = Some(route.name.clone());
-    let tag = reader.root().entry("route").map_or(figment::value::Tag::Default, |e| e.value.tag());
+    let tag = reader.root().entry("route").map_or(Tag::Default, |e| e.value.tag());
     reader.problem(&key, tag, message, hint);
 }

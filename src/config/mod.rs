@@ -7,9 +7,11 @@ mod checks;
 mod client_auth;
 mod flags;
 mod identity;
+mod issuer;
 mod key;
 mod layers;
 mod locate;
+mod machine;
 mod problem;
 mod provider;
 mod read;
@@ -89,6 +91,7 @@ pub fn known_keys() -> Vec<String> {
         [admin]
         [provider.x.claims]
         [provider.x.extra_params]
+        [issuer.x.claims]
         [policy.x]
         allow = [{ }]
         deny = [{ }]
@@ -116,6 +119,8 @@ fn settings_of(reader: &Reader) -> Settings {
         providers: providers.iter().map(|p| p.name.clone()).collect(),
         issuers: root.names("issuer"),
     };
+    let issuers: Vec<_> = root.chosen("issuer").into_iter().map(|(name, table)| issuer::issuer(name, table)).collect();
+    checks::issuer_names(reader, &issuers, &sections.providers);
     let session = session::session(root.section("session"), server.public_url.as_ref());
     let telemetry = server::telemetry(root.section("telemetry"));
     let policies: Vec<_> = root
@@ -129,6 +134,7 @@ fn settings_of(reader: &Reader) -> Settings {
     let context = route::Context {
         providers: &providers,
         sections: &sections,
+        issuers: &issuers,
         policies: &policies,
         prefix: &server.server.prefix,
     };
@@ -144,12 +150,12 @@ fn settings_of(reader: &Reader) -> Settings {
     }
     checks::routes(reader, &routes, &session);
     checks::plain_http(reader, &server, &routes);
-    root.close(&["issuer", "forward_auth"]);
+    root.close(&["forward_auth"]);
     Settings {
         server: server.server,
         admin,
         providers,
-        issuers: Vec::new(),
+        issuers,
         session,
         telemetry,
         rule_claims: rules::claim_paths(&routes),

@@ -1,6 +1,7 @@
 //! `[provider.NAME]`: one OpenID provider.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use url::Url;
 
@@ -30,7 +31,7 @@ pub(super) fn provider(name: String, table: Table<'_>) -> Provider {
         flow: Flow::Code,
         response_mode: ResponseMode::Query,
         callback: Callback::Shared,
-        issuer: issuer(&table, &name, insecure),
+        issuer: issuer(&table, "provider", &name, insecure),
         client_id: client_id(&table),
         scopes: scopes(&table),
         extra_params: table.table("extra_params").map(extra_params).unwrap_or_default(),
@@ -41,14 +42,7 @@ pub(super) fn provider(name: String, table: Table<'_>) -> Provider {
         timeout: table.timeout("timeout", seconds(10)),
         post_logout_redirect_uri: table.parse("post_logout_redirect_uri", post_logout_redirect_uri),
         ca: table.text("ca").map(PathBuf::from),
-        clock_skew: table
-            .parse("clock_skew", |text| match values::duration(text)? {
-                skew if skew > seconds(300) => {
-                    Err(Reason::new("is more than 5 minutes", "Write at most \"5m\"; set the clocks right instead."))
-                }
-                skew => Ok(skew),
-            })
-            .unwrap_or(seconds(30)),
+        clock_skew: clock_skew(&table),
         insecure,
         claims: claims(table.section("claims")),
         client_secret: client.secret,
@@ -58,8 +52,9 @@ pub(super) fn provider(name: String, table: Table<'_>) -> Provider {
     provider
 }
 
-fn issuer(table: &Table<'_>, name: &str, insecure: bool) -> String {
-    let hint = "Write the provider's issuer exactly as its discovery document spells it, such as \
+/// Of a `[provider.NAME]` or an `[issuer.NAME]`: `section` says which.
+pub(super) fn issuer(table: &Table<'_>, section: &str, name: &str, insecure: bool) -> String {
+    let hint = "Write the issuer exactly as its discovery document spells it, such as \
                 \"https://id.example.com/realms/main\" (flag --issuer).";
     let Some(entry) = table.entry("issuer").filter(|_| !table.lacks("issuer")) else {
         table.missing("issuer", hint);
@@ -88,11 +83,22 @@ fn issuer(table: &Table<'_>, name: &str, insecure: bool) -> String {
     });
     if origin.is_some_and(|origin| !origin.is_confidential()) {
         table.reader().warn(format!(
-            "provider.{name}.issuer is plain http (insecure = true): whoever is on the way can sign in as anybody."
+            "{section}.{name}.issuer is plain http (insecure = true): whoever is on the way can sign in as anybody."
         ));
     }
     // Verbatim: `iss` is compared with it byte for byte (C-05).
     entry.value.into_string().unwrap_or_default()
+}
+
+/// J-16: one tolerance for every date, and a bounded one.
+pub(super) fn clock_skew(table: &Table<'_>) -> Duration {
+    let skew = table.parse("clock_skew", |text| match values::duration(text)? {
+        skew if skew > seconds(300) => {
+            Err(Reason::new("is more than 5 minutes", "Write at most \"5m\"; set the clocks right instead."))
+        }
+        skew => Ok(skew),
+    });
+    skew.unwrap_or(seconds(30))
 }
 
 fn client_id(table: &Table<'_>) -> String {
@@ -171,7 +177,7 @@ fn post_logout_redirect_uri(text: &str) -> Result<String, Reason> {
     Ok(text.to_owned())
 }
 
-fn claims(table: Table<'_>) -> Claims {
+pub(super) fn claims(table: Table<'_>) -> Claims {
     let claim = |name, default: &str| table.parse(name, values::claim).unwrap_or_else(|| default.to_owned());
     let claims = Claims {
         user: claim("user", "sub"),

@@ -1,11 +1,12 @@
 //! `[[route]]`: one route by itself. What two of them may not do together is in `checks`.
 
 use super::identity;
+use super::machine;
 use super::problem::Reason;
 use super::read::Table;
 use super::rules;
 use super::settings::{
-    Access, CustomClaim, HostMatch, Machine, Mode, PathMatch, Policy, Provider, Require, Route, Unauthenticated,
+    Access, CustomClaim, HostMatch, Issuer, Mode, PathMatch, Policy, Provider, Require, Route, Unauthenticated,
     Upstream, UpstreamAuth,
 };
 use super::upstream;
@@ -19,6 +20,7 @@ const LATER: [&str; 2] = ["raw_path", "upstream_auth"];
 pub(super) struct Context<'a> {
     pub(super) providers: &'a [Provider],
     pub(super) sections: &'a rules::Sections,
+    pub(super) issuers: &'a [Issuer],
     pub(super) policies: &'a [(String, Policy)],
     /// Doorward's own endpoints.
     pub(super) prefix: &'a str,
@@ -64,15 +66,15 @@ pub(super) fn route(mut table: Table<'_>, context: &Context<'_>, claims: &mut Ve
             "Write access = \"authenticated\" or \"policy\": what impersonates nobody acts as Doorward itself.",
         );
     }
+    let name = name.unwrap_or_else(|| default_name(&host, &path, &methods));
     let unauthenticated =
         [("auto", Unauthenticated::Auto), ("redirect", Unauthenticated::Redirect), ("401", Unauthenticated::Status401)];
     let route = Route {
-        name: name.unwrap_or_else(|| default_name(&host, &path, &methods)),
         providers: provider(&table, word, context).into_iter().collect(),
         require: table.table("require").map(require).unwrap_or_default(),
         origins: table.list("origins", origin).unwrap_or_default(),
         strip_prefix: strip_prefix(&table, &path),
-        machine: table.table("machine").map(machine),
+        machine: table.table("machine").map(|of| machine::machine(of, context)),
         upstream_auth: UpstreamAuth::None,
         mode: mode(&table, word),
         raw_path: false,
@@ -87,6 +89,7 @@ pub(super) fn route(mut table: Table<'_>, context: &Context<'_>, claims: &mut Ve
         methods,
         access,
         identity,
+        name,
     };
     table.close(&LATER);
     route
@@ -208,7 +211,7 @@ fn mode(table: &Table<'_>, word: Word) -> Mode {
 }
 
 fn refuse_on_public(table: &Table<'_>) {
-    for key in ["identity", "require"] {
+    for key in ["identity", "machine", "require"] {
         if table.has(key) {
             table.problem(
                 key,
@@ -295,20 +298,4 @@ fn strip_prefix(table: &Table<'_>, route: &PathMatch) -> Option<String> {
         }
         Ok(prefix)
     })
-}
-
-/// In this version a machine's token is recognised and refused; which ones will be trusted is read and kept nowhere.
-fn machine(table: Table<'_>) -> Machine {
-    for key in ["issuers", "audience"] {
-        table.list(key, |_| Ok(()));
-    }
-    table.close(&["introspect", "basic", "resource_metadata"]);
-    Machine {
-        issuers: Vec::new(),
-        audience: Vec::new(),
-        introspect: None,
-        basic: None,
-        resource_metadata: false,
-        rfc9068: false,
-    }
 }

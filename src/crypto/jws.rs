@@ -19,6 +19,19 @@ const MAX_TOKEN: usize = 64 * 1024;
 /// How many keys one token is tried with.
 const MAX_TRIES: usize = 8;
 
+/// Every algorithm whose keys can be published: what may sign a token where nothing narrower is configured.
+pub const ASYMMETRIC: [Algorithm; 9] = [
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::EdDSA,
+];
+
 /// A token whose signature holds. Its claims say nothing yet.
 #[derive(Debug)]
 pub struct Verified {

@@ -51,9 +51,9 @@ pub fn authorize(rules: &Rules, exchange: &Exchange, headers: &HeaderMap) -> Ver
 
 /// The one decision: of requests that are served and of those that are only explained.
 pub fn decide<T: Trace>(rules: &Rules, exchange: &Exchange, headers: &HeaderMap, trace: &mut T) -> Verdict {
-    // Where tokens of machines are judged, a bad one is not made good by a cookie beside it (JX-27).
-    let judges = rules.settings.machine.is_some();
-    if judges && exchange.machine.is_none() && headers.get(AUTHORIZATION).is_some_and(|v| !v.is_empty()) {
+    // SECURITY: JX-27. Credentials that were brought where Doorward judges them, and of which nothing came, are not made
+    // good by a cookie beside them.
+    if rules.machine.is_some() && exchange.machine.is_none() && headers.contains_key(AUTHORIZATION) {
         return Verdict::BadCredentials;
     }
     let who = exchange.who().filter(|who| rules.vouched(*who));

@@ -14,6 +14,7 @@ use super::navigation::is_navigation;
 use super::respond::Asker;
 use super::rules::Rules;
 use super::site::Site;
+use super::www_authenticate;
 use crate::config::settings::{Require, Unauthenticated};
 use crate::error::{Error, Kind, Result};
 use crate::http::cookie::Found;
@@ -52,7 +53,7 @@ pub async fn challenge(
         return Ok(if step_up {
             asker.step_up(&rules.settings.require, &login_url)
         } else {
-            asker.unauthorized(false, &login_url)
+            asker.unauthorized(false, &login_url, www_authenticate::challenges(rules, site))
         });
     };
     let require = Some(&rules.settings.require).filter(|r| step_up || !r.acr.is_empty() || r.max_age.is_some());

@@ -2,9 +2,12 @@
 //! Whatever Doorward adds is added after everything was removed, so that no client can remove or forge it (H-04).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SET_COOKIE, UPGRADE, VIA};
+use http::header::{
+    AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SET_COOKIE, UPGRADE, VIA,
+};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{Method, Request, Response, StatusCode, Version};
@@ -134,6 +137,10 @@ pub(super) fn prepare(
         Some(cookie) => headers.insert(COOKIE, cookie),
         None => headers.remove(COOKIE),
     };
+    if rules.machine.is_some() {
+        // What Doorward judges is not the upstream's as well.
+        headers.remove(AUTHORIZATION);
+    }
     let site = &admitted.site;
     // SECURITY: PX-16, M-22. The host that decided is the host that goes on, in the spelling that decided.
     if headers.get(HOST) != Some(&site.forwarded_host) {
@@ -223,13 +230,17 @@ fn drop_own_cookies(gateway: &Gateway, headers: &mut HeaderMap) {
 fn open_tunnel(gateway: &Arc<Gateway>, exchange: &Exchange, client: OnUpgrade, upstream: OnUpgrade, websocket: bool) {
     let (sessions, draining) = (Arc::clone(&gateway.sessions), gateway.draining.clone());
     let (session, conn) = (exchange.session.clone(), Arc::clone(&exchange.conn));
+    let token_left =
+        exchange.machine.as_ref().map(|m| Duration::from_millis(m.expires_ms.saturating_sub(exchange.now_ms)));
     exchange.conn.worker.tunnels.spawn(async move {
         // WX-07. For `limits.connections` a tunnel is the connection that it was.
         let _open = conn;
         let over = async {
-            match session {
-                Some(session) => sessions.ended(session).await,
-                None => std::future::pending().await,
+            match (session, token_left) {
+                (Some(session), _) => sessions.ended(session).await,
+                // JX-32. What began with a token is over when the token is.
+                (None, Some(left)) => tokio::time::sleep(left).await,
+                (None, None) => std::future::pending().await,
             }
         };
         let ended = async {

@@ -6,7 +6,7 @@
 //!       admit         one canonical host and path; refuse what is ambiguous
 //!       endpoint?     {prefix}/* answers here and the journey ends
 //!       route         exactly one route, by specificity
-//!       authenticate  session: memo → cache → unseal or store; refresh when near expiry
+//!       authenticate  bearer: known by its hash, or verified | session: memo → cache → unseal or store; refresh when near expiry
 //!       authorize     compiled rules over the identity → allow | deny | sign in | step up
 //!       forward       strip what only we may set, identity on, upstream::send, or a tunnel bound to the session's life
 //!   → cookies of the exchange onto the answer → access record, closed when the body ends
@@ -18,6 +18,7 @@ pub mod admit;
 pub mod assertion;
 pub mod authenticate;
 pub mod authorize;
+pub mod bearer;
 pub mod body;
 pub mod challenge;
 pub mod conn;
@@ -27,6 +28,7 @@ pub mod explain;
 pub mod forward;
 pub mod navigation;
 pub mod pages;
+pub mod resource;
 pub mod respond;
 pub mod returns;
 pub mod rules;
@@ -34,10 +36,11 @@ pub mod site;
 pub mod trailers;
 pub mod unfit;
 pub mod who;
+pub mod www_authenticate;
 
 use std::sync::Arc;
 
-use http::header::{HeaderName, HeaderValue, SET_COOKIE, STRICT_TRANSPORT_SECURITY};
+use http::header::{AUTHORIZATION, HeaderName, HeaderValue, SET_COOKIE, STRICT_TRANSPORT_SECURITY};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Request, Response};
@@ -48,10 +51,12 @@ use crate::audit;
 use crate::clock;
 use crate::config::settings::Settings;
 use crate::error::{Error, Kind, Result};
+use crate::http::cookie::without_own;
 use crate::http::forwarded::Trust;
 use crate::http::headers::Managed;
 use crate::http::reply::{self, Reply};
-use crate::provider::{Provider, dpop_key};
+use crate::machine::judge::Machines;
+use crate::provider::{Issuer, Provider, dpop_key};
 use crate::route::{Selection, Table};
 use crate::session::manager::Sessions;
 use crate::session::state::State;
@@ -75,6 +80,9 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Gateway {
     pub settings: Settings,
     pub providers: Vec<Arc<Provider>>,
+    issuers: Vec<Arc<Issuer>>,
+    /// `None` = no route takes tokens.
+    machines: Option<Machines>,
     pub sessions: Arc<Sessions>,
     pub metrics: Arc<Metrics>,
     table: Table,
@@ -133,6 +141,21 @@ impl Gateway {
             let key = dpop_key(provider, &settings.session.keys);
             providers.push(Provider::new(provider, &kept, key, shared.control.clone(), observe)?);
         }
+        let mut issuers = Vec::with_capacity(settings.issuers.len());
+        for issuer in &settings.issuers {
+            let known = before.filter(|_| issuer.ca.is_none());
+            let known = known.and_then(|b| b.issuers.iter().find(|known| known.settings() == issuer));
+            if let Some(known) = known {
+                issuers.push(Arc::clone(known));
+                continue;
+            }
+            let seen = Arc::clone(&metrics);
+            let observe = Arc::new(move |endpoint, took| seen.provider_call(endpoint, took));
+            issuers.push(Issuer::new(issuer, shared.control.clone(), observe)?);
+        }
+        let takes_tokens = settings.routes.iter().any(|route| route.machine.is_some());
+        let machines = takes_tokens
+            .then(|| Machines::new(&settings, &providers, &issuers, &kept, Arc::clone(&shared.state.token_limiter)));
         let rules: Result<Vec<Rules>> =
             settings.routes.iter().map(|r| Rules::new(r, &settings, &providers, &metrics, shared.workers)).collect();
         let secure = settings.server.public_url.is_https();
@@ -156,14 +179,19 @@ impl Gateway {
             kept,
             metrics,
             providers,
+            issuers,
+            machines,
             settings,
         })
     }
 
-    /// New providers begin to look for their metadata, on the control runtime.
+    /// New providers and issuers begin to look for their metadata, on the control runtime.
     pub fn start(&self) {
         for provider in self.providers.iter().filter(|p| !p.is_started()) {
             provider.start();
+        }
+        for issuer in self.issuers.iter().filter(|i| !i.is_started()) {
+            issuer.start();
         }
     }
 
@@ -257,6 +285,10 @@ async fn journey(
     exchange.client = admitted.client;
     exchange.site = Some(Arc::clone(&admitted.site));
 
+    if let Some(document) = resource::answer(gateway, &admitted, &parts.method) {
+        exchange.route = Arc::clone(&gateway.own_counters);
+        return Err(document);
+    }
     if endpoints::is_ours(gateway, &admitted) {
         // PERF: boxed: endpoints are rare and their futures large.
         return Err(Box::pin(endpoints::answer(gateway, exchange, &admitted, &parts, body)).await);
@@ -275,13 +307,21 @@ async fn journey(
     };
     exchange.route = Arc::clone(&rules.counters);
 
-    let cookie = match authenticate::authenticate(gateway, exchange, Some(rules), &admitted.site, &parts.headers).await
-    {
-        Ok(cookie) => cookie,
-        Err(error) => {
-            exchange.decided(Outcome::Error);
-            return Err(Asker::new(gateway, exchange, &parts.method, &parts.headers).failed(&error));
+    let cookie = match &rules.machine {
+        // SECURITY: JX-27. Whoever brings credentials is judged by them alone, good or bad.
+        Some(machine) if parts.headers.contains_key(AUTHORIZATION) => {
+            if let Err(error) = bearer::authenticate(gateway, exchange, machine, &parts).await {
+                return Err(bearer::refuse(gateway, exchange, &admitted, rules, &parts, &error));
+            }
+            without_own(&parts.headers, gateway.sessions.name())
         }
+        _ => match authenticate::authenticate(gateway, exchange, Some(rules), &admitted.site, &parts.headers).await {
+            Ok(cookie) => cookie,
+            Err(error) => {
+                exchange.decided(Outcome::Error);
+                return Err(Asker::new(gateway, exchange, &parts.method, &parts.headers).failed(&error));
+            }
+        },
     };
     match authorize_and_tell(gateway, &admitted.site, rules, exchange, &parts.headers) {
         Verdict::Allow => {}
@@ -311,8 +351,9 @@ async fn turn_away(
             exchange.decided(Outcome::Deny);
             audit_refusal(exchange, rules, "refused", reason);
             let rule = gateway.settings.server.show_rule.then(|| reason.text(rules));
-            return Asker::new(gateway, exchange, &parts.method, &parts.headers)
+            let reply = Asker::new(gateway, exchange, &parts.method, &parts.headers)
                 .forbidden(exchange.session.as_deref().map(|session| (session, site.origin.host())), rule.as_deref());
+            return www_authenticate::insufficient_scope(reply, exchange, rules, site);
         }
         // These never come here; if one did, it would not pass here either.
         Verdict::Allow | Verdict::Observe(_) => {
@@ -323,7 +364,11 @@ async fn turn_away(
         Verdict::BadCredentials => {
             exchange.decided(Outcome::Deny);
             let url = challenge::login_url(gateway, site, &target);
-            return Asker::new(gateway, exchange, &parts.method, &parts.headers).unauthorized(true, &url);
+            return Asker::new(gateway, exchange, &parts.method, &parts.headers).unauthorized(
+                true,
+                &url,
+                www_authenticate::refused(rules, site, "invalid_token"),
+            );
         }
         Verdict::SignIn => challenge::challenge(gateway, exchange, site, rules, parts, &target, false).await,
         Verdict::StepUp => challenge::challenge(gateway, exchange, site, rules, parts, &target, true).await,

@@ -10,6 +10,7 @@ use super::endpoints::sign_out::button;
 use super::exchange::Exchange;
 use super::navigation::{is_grpc, wants_page};
 use super::pages::{Action, Page};
+use super::www_authenticate;
 use crate::config::settings::Require;
 use crate::error::{Error, Kind};
 use crate::http::reply::{self, Reply};
@@ -95,18 +96,14 @@ impl<'a> Asker<'a> {
     }
 
     /// 401 with a hint for programs (RFC 6750 §3): no error code where no credentials were judged.
-    pub fn unauthorized(&self, credentials_refused: bool, login_url: &str) -> Reply {
+    pub fn unauthorized(&self, credentials_refused: bool, login_url: &str, challenges: Vec<HeaderValue>) -> Reply {
         if self.manner == Manner::Grpc {
             return self.grpc(StatusCode::UNAUTHORIZED);
         }
         let error = if credentials_refused { "invalid_token" } else { "unauthorized" };
         let body = json!({ "error": error, "login_url": login_url, "request_id": self.id });
-        let challenge = if credentials_refused {
-            "Bearer realm=\"doorward\", error=\"invalid_token\""
-        } else {
-            "Bearer realm=\"doorward\""
-        };
-        reply::with(reply::json(StatusCode::UNAUTHORIZED, &body), WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+        let reply = reply::json(StatusCode::UNAUTHORIZED, &body);
+        challenges.into_iter().fold(reply, |reply, challenge| reply::with(reply, WWW_AUTHENTICATE, challenge))
     }
 
     /// 401 of RFC 9470 §3: whoever asks is known, but signed in too weakly or too long ago. A program takes what is named
@@ -259,13 +256,14 @@ impl<'a> Asker<'a> {
             }
             Kind::RateLimited => {
                 let lines = [
-                    "Too many sign-ins were begun from your network within a minute. Wait a little and load the page again.",
+                    "Too many sign-ins were begun, or tokens refused, from your network within a minute. Wait a little and try again.",
                 ];
                 let reply =
-                    self.answer(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many sign-ins", &lines, Vec::new());
+                    self.answer(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many attempts", &lines, Vec::new());
                 reply::with(reply, RETRY_AFTER, HeaderValue::from_static("30"))
             }
             Kind::BadRequest => self.refused(StatusCode::BAD_REQUEST, "The request could not be understood."),
+            Kind::Token => self.unauthorized(true, &start, vec![www_authenticate::plain()]),
             Kind::UpstreamFailed => {
                 let lines = ["The application behind this address does not answer. Try again in a moment."];
                 self.answer(
@@ -360,7 +358,7 @@ fn is_our_fault(error: &Error) -> bool {
 /// The operator's line: what a peer caused is for debugging, the rest is worth waking up for.
 fn log(error: &Error, id: &str) {
     match error.kind() {
-        Kind::BadRequest | Kind::Callback | Kind::RateLimited => {
+        Kind::BadRequest | Kind::Callback | Kind::RateLimited | Kind::Token => {
             tracing::debug!(request_id = id, kind = error.kind().as_str(), error = %Safe(&error.to_string()), "request failed");
         }
         _ => {

@@ -3,24 +3,31 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use http::header::HeaderMap;
+use http::header::{HeaderMap, HeaderName};
 
 use super::assertion::Stamp;
+use super::bearer::Tokens;
 use super::unfit::Unfit;
 use super::who::Who;
 use crate::config::settings::{self, Access, IdentityValue, Settings, Target};
 use crate::error::Result;
+use crate::machine::Machine;
 use crate::policy::Policy;
 use crate::provider::Provider;
 use crate::session::Session;
 use crate::telemetry::metrics::{self, Metrics};
 use crate::upstream::Upstream;
 
+/// The client of a token, which is never a user.
+const X_DOORWARD_CLIENT: HeaderName = HeaderName::from_static("x-doorward-client");
+
 pub struct Rules {
     pub settings: settings::Route,
     pub policy: Option<Policy>,
     /// Who can sign people in here: one, or several to choose from.
     pub providers: Vec<Arc<Provider>>,
+    /// Doorward judges `Authorization` here.
+    pub machine: Option<Tokens>,
     /// `None` = the route answers by itself.
     pub upstream: Option<Arc<Upstream>>,
     pub counters: Arc<metrics::Route>,
@@ -45,6 +52,7 @@ impl Rules {
         debug_assert!(route.providers.iter().all(|index| *index < settings.providers.len()), "cross-checked at load");
         Ok(Self {
             settings: route.clone(),
+            machine: route.machine.as_ref().map(|machine| Tokens::new(machine, route, settings)),
             policy,
             providers: route.providers.iter().filter_map(|index| providers.get(*index).cloned()).collect(),
             upstream,
@@ -64,7 +72,7 @@ impl Rules {
     /// known only where its issuer is the route's.
     pub fn vouched(&self, who: Who<'_>) -> bool {
         match who {
-            Who::Machine(_) => self.settings.machine.is_some(),
+            Who::Machine(_) => self.machine.is_some(),
             Who::Person(session) => self.provider_of(session).is_some(),
         }
     }
@@ -102,6 +110,10 @@ impl Rules {
             for field in fields {
                 headers.append(&header.name, field.clone());
             }
+        }
+        // SECURITY: B-20. A client has a header of its own, so that its name is nobody's.
+        if let Who::Machine(Machine { client_header: Some(client), .. }) = who {
+            headers.insert(X_DOORWARD_CLIENT, client.clone());
         }
         Ok(())
     }

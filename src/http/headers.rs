@@ -74,6 +74,7 @@ const IDENTITY: &[&str] = &[
     "remote-name",
     "remote-user",
     "x-doorward-assertion",
+    "x-doorward-client",
     "x-forwarded-access-token",
     "x-forwarded-displayname",
     "x-forwarded-email",

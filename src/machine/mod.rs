@@ -1,5 +1,12 @@
-//! Machines: who a token in `Authorization` speaks for. Nothing here decides what they may do, and no token is ever kept
-//! or logged as text.
+//! Machines: who a token in `Authorization` speaks for. `credentials` reads the field, `token` checks a signed token,
+//! `principal` makes a `Machine` of its claims, `judge` remembers what was found out and bounds what strangers can cost.
+//!
+//! Nothing here decides what a machine may do, and no token is ever logged, or remembered under anything but its hash.
+
+pub mod credentials;
+pub mod judge;
+pub mod principal;
+mod token;
 
 use http::header::HeaderValue;
 
@@ -21,10 +28,12 @@ pub struct Machine {
     pub identity: Identity,
     /// `client_id`, or what the issuer calls it.
     pub client: Option<String>,
+    /// The same for `X-Doorward-Client`.
+    pub client_header: Option<HeaderValue>,
     pub scopes: Vec<String>,
     /// For whom the token is meant: looked at anew for each route.
     pub audience: Vec<String>,
-    /// Unix milliseconds.
+    /// Unix milliseconds; the tolerance for clocks is in it.
     pub expires_ms: u64,
     pub token: Secret,
     pub headers: Headers,

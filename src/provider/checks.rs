@@ -1,5 +1,7 @@
-//! What an ID token and a logout token are both checked for, and how a token meets the provider's keys. What only one of
-//! them must say is in its own file.
+//! What ID tokens, logout tokens and the tokens of machines are all checked for, and how a token meets the provider's keys. What only
+//! one of them must say is in its own file.
+
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -8,6 +10,7 @@ use crate::crypto::jws::Refusal;
 use crate::error::Result;
 use crate::provider::Provider;
 use crate::provider::discovery::Metadata;
+use crate::provider::keys::Place;
 
 /// The last second of the year 9999; whatever is later is no date (C-11).
 const LATEST: f64 = 253_402_300_799.0;
@@ -30,27 +33,30 @@ impl std::fmt::Display for Fault {
 }
 
 impl Provider {
-    /// Validates with the keys in use; a key that is not known is looked for once more at the provider (C-20).
-    ///
-    /// # Errors
-    /// `KeysUnavailable` and the others of a fetch: then there is no verdict. The inner error is one.
+    /// Validates with this provider's keys: see `Keys::check`.
     pub(super) async fn with_keys<T>(
         &self,
         metadata: &Metadata,
         validate: impl Fn(&KeySet) -> Result<T, Fault>,
     ) -> Result<Result<T, Fault>> {
-        let keys = self.keys.loaded(&self.http, &metadata.jwks_uri, &self.control).await?;
-        match validate(&keys) {
-            Err(Fault::Signature(Refusal::UnknownKey)) => {
-                let keys = self.keys.refetch(&self.http, &metadata.jwks_uri, &self.control).await?;
-                Ok(validate(&keys))
-            }
-            outcome => Ok(outcome),
-        }
+        let place = Place::At(metadata.jwks_uri.clone());
+        self.keys.check(&self.http, &place, &self.control, validate).await
+    }
+
+    /// The same for whatever else this provider signed: the token of a machine.
+    ///
+    /// # Errors
+    /// `KeysUnavailable`, `ProviderUnavailable` and the others of a fetch: then there is no verdict.
+    pub(crate) async fn judge<T>(
+        self: &Arc<Self>,
+        validate: impl Fn(&KeySet) -> Result<T, Fault>,
+    ) -> Result<Result<T, Fault>> {
+        let metadata = self.metadata().await?;
+        self.with_keys(&metadata, validate).await
     }
 }
 
-pub(super) fn require(holds: bool, fault: &'static str) -> Result<(), Fault> {
+pub(crate) fn require(holds: bool, fault: &'static str) -> Result<(), Fault> {
     if holds { Ok(()) } else { Err(Fault::Claim(fault)) }
 }
 
@@ -70,7 +76,7 @@ pub(super) fn parties(claims: &Map<String, Value>, issuer: &str, client_id: &str
 }
 
 /// J-08, J-09: of the wrong type is invalid, not absent.
-pub(super) fn not_before(claims: &Map<String, Value>, latest: f64) -> Result<(), Fault> {
+pub(crate) fn not_before(claims: &Map<String, Value>, latest: f64) -> Result<(), Fault> {
     if claims.contains_key("nbf") {
         let nbf = date(claims, "nbf").ok_or(Fault::Claim("nbf is no date"))?;
         require(nbf <= latest, "nbf: the token is not valid yet")?;
@@ -78,18 +84,18 @@ pub(super) fn not_before(claims: &Map<String, Value>, latest: f64) -> Result<(),
     Ok(())
 }
 
-pub(super) fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+pub(crate) fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     claims.get(name)?.as_str()
 }
 
 /// A string of 1 to `longest` characters, of which none is a control character. C-15: of `sub` the standard says ASCII,
 /// providers say otherwise, and the header encoding takes care of the rest.
-pub(super) fn bounded<'a>(claims: &'a Map<String, Value>, name: &str, longest: usize) -> Option<&'a str> {
+pub(crate) fn bounded<'a>(claims: &'a Map<String, Value>, name: &str, longest: usize) -> Option<&'a str> {
     let fits = |text: &&str| (1..=longest).contains(&text.chars().count()) && !text.chars().any(char::is_control);
     text(claims, name).filter(fits)
 }
 
 /// A NumericDate (RFC 7519 §2): a positive number, fractions allowed.
-pub(super) fn date(claims: &Map<String, Value>, name: &str) -> Option<f64> {
+pub(crate) fn date(claims: &Map<String, Value>, name: &str) -> Option<f64> {
     claims.get(name)?.as_number()?.as_f64().filter(|at| *at > 0.0 && *at <= LATEST)
 }

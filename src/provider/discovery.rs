@@ -41,21 +41,10 @@ pub struct Metadata {
 
 impl Metadata {
     pub(crate) async fn fetch(http: &Http, settings: &settings::Provider) -> Result<Self> {
-        let issuer = settings.issuer.strip_suffix('/').unwrap_or(&settings.issuer);
-        let url = Url::parse(&format!("{issuer}/.well-known/openid-configuration"))
-            .map_err(|e| http::answer(ENDPOINT, "has an issuer that is no URL").because(e))?;
-        let response = http.send(ENDPOINT, http::get(ENDPOINT, &url)?).await?;
-        Self::parse(&http::object(ENDPOINT, &response)?, settings)
+        Self::parse(&document(http, &settings.issuer).await?, settings)
     }
 
     fn parse(document: &Map<String, Value>, settings: &settings::Provider) -> Result<Self> {
-        // SECURITY: byte for byte; otherwise one issuer could speak for another (D-02, B-03).
-        if document.get("issuer").and_then(Value::as_str) != Some(settings.issuer.as_str()) {
-            return Err(Error::new(
-                Kind::ProviderAnswer,
-                format!("the discovery document is of another issuer than the configured {}", settings.issuer),
-            ));
-        }
         let aliases = document.get("mtls_endpoint_aliases").and_then(Value::as_object);
         let aliases = aliases.filter(|_| settings.client_cert.is_some());
         let optional = |name| {
@@ -86,6 +75,29 @@ impl Metadata {
             token_auth_methods: strings(document, "token_endpoint_auth_methods_supported").unwrap_or_default(),
         })
     }
+}
+
+/// Where the keys of an issuer are that is nothing but an issuer, and need have no other endpoint.
+pub(crate) async fn jwks_uri(http: &Http, issuer: &str, insecure: bool) -> Result<Url> {
+    let found = endpoint(&document(http, issuer).await?, "jwks_uri", issuer, insecure)?;
+    found.ok_or_else(|| Error::new(Kind::ProviderAnswer, "the discovery document has no jwks_uri"))
+}
+
+/// The document of this issuer and no other.
+async fn document(http: &Http, issuer: &str) -> Result<Map<String, Value>> {
+    let base = issuer.strip_suffix('/').unwrap_or(issuer);
+    let url = Url::parse(&format!("{base}/.well-known/openid-configuration"))
+        .map_err(|e| http::answer(ENDPOINT, "has an issuer that is no URL").because(e))?;
+    let response = http.send(ENDPOINT, http::get(ENDPOINT, &url)?).await?;
+    let document = http::object(ENDPOINT, &response)?;
+    // SECURITY: byte for byte; otherwise one issuer could speak for another (D-02, B-03).
+    if document.get("issuer").and_then(Value::as_str) != Some(issuer) {
+        return Err(Error::new(
+            Kind::ProviderAnswer,
+            format!("the discovery document is of another issuer than the configured {issuer}"),
+        ));
+    }
+    Ok(document)
 }
 
 /// An absolute URL that may be called, None where the member is absent or null (D-04).

@@ -3,6 +3,7 @@
 //! It follows no redirect, asks no proxy of the environment, decodes no content coding and speaks plain http only to
 //! this machine itself (or where the operator wrote `insecure`). It knows nothing of OAuth but the shape of an error.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,25 +44,36 @@ pub(crate) struct Http {
 
 impl Http {
     pub(crate) fn new(settings: &settings::Provider, observer: Observer) -> Result<Self> {
-        let mut tls = tls(settings)?;
+        let what = format!("provider {}", settings.name);
+        let mut tls = tls(&what, &settings.issuer, settings.ca.as_deref())?;
         if let Some(ClientCert { cert, key }) = &settings.client_cert {
-            let shown = net::tls::client_certificate(cert, key).map_err(|e| {
-                Error::new(Kind::Internal, format!("provider {}: client_cert, client_key: {e}", settings.name))
-            })?;
+            let shown = net::tls::client_certificate(cert, key)
+                .map_err(|e| Error::new(Kind::Internal, format!("{what}: client_cert, client_key: {e}")))?;
             // Shown to whichever of the provider's servers asks for one (RFC 8705).
             tls.client_auth_cert_resolver = Arc::new(shown);
         }
+        Ok(Self::with(tls, settings.timeout, settings.insecure, observer))
+    }
+
+    /// Towards an issuer that is asked for its keys and for nothing else.
+    pub(crate) fn of_issuer(settings: &settings::Issuer, observer: Observer) -> Result<Self> {
+        let what = format!("issuer {}", settings.name);
+        let tls = tls(&what, &settings.issuer, settings.ca.as_deref())?;
+        Ok(Self::with(tls, settings.timeout, settings.insecure, observer))
+    }
+
+    fn with(tls: ClientConfig, timeout: Duration, insecure: bool, observer: Observer) -> Self {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(settings.timeout));
+        connector.set_connect_timeout(Some(timeout));
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
             .build(connector);
-        Ok(Self { client, timeout: settings.timeout, insecure: settings.insecure, observer })
+        Self { client, timeout, insecure, observer }
     }
 
     /// Sends and reads the whole answer. `endpoint` is the metric label and the word for errors. An answer that comes
@@ -156,10 +168,11 @@ pub(crate) fn answer(endpoint: &'static str, what: &str) -> Error {
     Error::new(Kind::ProviderAnswer, format!("the provider's {endpoint} endpoint {what}"))
 }
 
-fn tls(settings: &settings::Provider) -> Result<ClientConfig> {
-    let broken = |what: String| Error::new(Kind::Internal, format!("provider {}: {what}", settings.name));
+/// `whose` names the section in errors.
+fn tls(whose: &str, issuer: &str, ca: Option<&Path>) -> Result<ClientConfig> {
+    let broken = |what: String| Error::new(Kind::Internal, format!("{whose}: {what}"));
     let mut roots = RootCertStore::empty();
-    match &settings.ca {
+    match ca {
         Some(path) => {
             let certificates = CertificateDer::pem_file_iter(path)
                 .and_then(Iterator::collect::<Result<Vec<_>, _>>)
@@ -171,7 +184,7 @@ fn tls(settings: &settings::Provider) -> Result<ClientConfig> {
         }
         None => {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() && settings.issuer.starts_with("https:") {
+            if roots.is_empty() && issuer.starts_with("https:") {
                 return Err(broken(
                     "this machine has no trusted certificates: install ca-certificates, or set ca".into(),
                 ));

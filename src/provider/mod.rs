@@ -6,30 +6,31 @@
 
 pub mod authorize;
 mod call;
-mod checks;
+pub(crate) mod checks;
 pub mod claims;
 mod client_auth;
 mod discovery;
 mod dpop;
-mod flight;
+pub(crate) mod flight;
 mod http;
 mod id_token;
+mod issuer;
 mod keys;
 mod logout;
 mod logout_token;
 mod redeem;
 mod refresh;
 mod token;
+mod upkeep;
 mod userinfo;
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use jsonwebtoken::Algorithm;
 use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 pub use self::authorize::{AuthorizationRequest, pkce_challenge};
@@ -39,11 +40,13 @@ use self::dpop::Dpop;
 pub use self::dpop::dpop_key;
 use self::flight::Flight;
 use self::http::Http;
-use self::keys::Keys;
+pub use self::issuer::Issuer;
+use self::keys::{Keys, Place};
 pub use self::logout_token::{LogoutToken, peek_issuer};
 pub use self::redeem::{Grant, Redeem, Tokens};
 pub use self::refresh::Refreshed;
 pub use self::token::TokenAnswer;
+use self::upkeep::{Fetched, Upkeep};
 use crate::config::settings;
 use crate::crypto::jws;
 use crate::crypto::sign::SigningKey;
@@ -51,14 +54,6 @@ use crate::error::{Error, Kind, Result};
 
 /// Told of each call to the provider: the endpoint (a bounded set of words) and how long it took.
 pub type Observer = Arc<dyn Fn(&'static str, Duration) + Send + Sync>;
-
-/// Between two good loads of metadata and keys (D-07).
-const REFRESH_EVERY: Duration = Duration::from_secs(3600);
-
-/// First and longest pause after a failed load: while there is no copy yet, and once there is one.
-const BACKOFF_FIRST: Duration = Duration::from_millis(500);
-const BACKOFF_UNREADY: Duration = Duration::from_secs(10);
-const BACKOFF_READY: Duration = Duration::from_secs(60);
 
 /// A request that needs metadata tries to get it, but no sooner than this after a failure.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -77,7 +72,7 @@ pub struct Provider {
     discovery: Flight<Result<Arc<Metadata>, Arc<Error>>>,
     discovery_failed: Mutex<Option<(Instant, Arc<Error>)>>,
     keys: Arc<Keys>,
-    maintenance: Mutex<Option<AbortHandle>>,
+    upkeep: Upkeep,
 }
 
 impl Provider {
@@ -112,7 +107,7 @@ impl Provider {
             discovery: Flight::default(),
             discovery_failed: Mutex::default(),
             keys: Arc::default(),
-            maintenance: Mutex::default(),
+            upkeep: Upkeep::default(),
             settings: settings.clone(),
         }))
     }
@@ -147,17 +142,13 @@ impl Provider {
     }
 
     pub fn is_started(&self) -> bool {
-        self.maintenance.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.upkeep.is_started()
     }
 
     /// Begins to load metadata and keys, and to keep them fresh, until this provider is dropped. A second call replaces
     /// the first.
     pub fn start(self: &Arc<Self>) {
-        let task = self.control.spawn(maintain(Arc::downgrade(self)));
-        let earlier = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner).replace(task.abort_handle());
-        if let Some(earlier) = earlier {
-            earlier.abort();
-        }
+        self.upkeep.start(self, &self.control);
     }
 
     /// The metadata in use; where there is none yet, one attempt to get it, shared by all that wait.
@@ -200,7 +191,13 @@ impl Provider {
     pub async fn load(self: &Arc<Self>) -> Result<()> {
         let outcome = self.discovery.join(&self.control, || Some(self.clone().discover())).await;
         let metadata = outcome.ok_or_else(|| broken_off("discovery"))?.map_err(|e| share(&e))?;
-        self.keys.refresh(&self.http, &metadata.jwks_uri, &self.control).await.map(drop)
+        let place = Place::At(metadata.jwks_uri.clone());
+        self.keys.refresh(&self.http, &place, &self.control).await.map(drop)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn keys_good_for(&self) -> Duration {
+        self.keys.good_for()
     }
 
     /// What may sign an ID token of this provider (C-09).
@@ -218,39 +215,18 @@ impl Provider {
     }
 }
 
-impl Drop for Provider {
-    fn drop(&mut self) {
-        let task = self.maintenance.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(task) = task {
-            task.abort();
-        }
+impl Fetched for Provider {
+    fn name(&self) -> &str {
+        Self::name(self)
     }
-}
 
-/// Holds the provider only while it works, never while it sleeps: a reload drops the old one.
-async fn maintain(provider: Weak<Provider>) {
-    let mut failures = 0;
-    loop {
-        let Some(this) = provider.upgrade() else { return };
-        let outcome = this.load().await;
-        let (name, ready) = (this.name().to_owned(), this.is_ready());
-        drop(this);
-        let pause = match outcome {
-            Ok(()) => {
-                tracing::debug!(target: "doorward::provider", provider = %name, "metadata and keys loaded");
-                failures = 0;
-                REFRESH_EVERY
-            }
-            Err(e) => {
-                tracing::warn!(target: "doorward::provider", provider = %name, kind = e.kind().as_str(), error = %e, "cannot load metadata and keys");
-                let longest = if ready { BACKOFF_READY } else { BACKOFF_UNREADY };
-                let pause = BACKOFF_FIRST.saturating_mul(1 << failures.min(10)).min(longest);
-                failures += 1;
-                pause
-            }
-        };
-        // Many gateways that lost one provider at the same moment should not all come back at the same moment.
-        tokio::time::sleep(pause.mul_f64(0.75 + 0.25 * fastrand::f64())).await;
+    fn is_ready(&self) -> bool {
+        Self::is_ready(self)
+    }
+
+    async fn fetch(self: Arc<Self>) -> Result<Duration> {
+        self.load().await?;
+        Ok(self.keys.good_for())
     }
 }
 

@@ -31,6 +31,8 @@ pub struct State {
     pub limiter: Limiter,
     /// The limit on logout tokens and front-channel calls: nobody has signed in to send one.
     pub logout_limiter: Limiter,
+    /// The limit on refused tokens of machines.
+    pub token_limiter: Arc<Limiter>,
     memory: Memory,
     /// In cookie mode: who was seen.
     seen: Memory,
@@ -109,6 +111,7 @@ impl State {
             refreshes: Refreshes::default(),
             limiter: Limiter::default(),
             logout_limiter: Limiter::default(),
+            token_limiter: Arc::default(),
             memory: Memory::new(MEMORY_BYTES),
             seen: Memory::new(SEEN_BYTES),
             redis: Mutex::default(),

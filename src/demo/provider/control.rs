@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::{Options, Shared, logout};
+use super::{Options, Shared, logout, machine};
 use crate::error::Result;
 
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -16,6 +16,7 @@ pub enum Endpoint {
     Authorize,
     Discovery,
     EndSession,
+    Introspection,
     Jwks,
     Par,
     Revocation,
@@ -133,6 +134,16 @@ impl Control {
         logout::logout_token(&self.0, sub, sid, fault)
     }
 
+    /// An access token of RFC 9068 for this subject, whoever that is: `aud` `demo-api`, scope `read`.
+    pub fn access_token(&self, sub: &str, fault: Option<&Fault>) -> Result<String> {
+        machine::access_token(&self.0, sub, "read", machine::AUDIENCE, fault)
+    }
+
+    /// An access token of this user that only introspection explains.
+    pub fn opaque_token(&self, user: &str, scope: &str) -> String {
+        machine::grant(&self.0, user, scope).access_token
+    }
+
     /// The `sid` of each sign-in of this user that still has a grant, the oldest first.
     pub fn sids(&self, user: &str) -> Vec<String> {
         self.0.store().sids(user)
@@ -151,6 +162,10 @@ pub struct Stats {
     pub code_grants: Outcomes,
     /// Token requests with `grant_type=refresh_token`.
     pub refresh_grants: Outcomes,
+    /// Token requests with `grant_type=client_credentials`.
+    pub client_grants: Outcomes,
+    /// Token requests with `grant_type=password`.
+    pub password_grants: Outcomes,
     /// Logout tokens that were sent; refused are also those that nobody answered.
     pub logout_tokens: Outcomes,
     /// Spent refresh tokens that were presented again.

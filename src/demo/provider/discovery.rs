@@ -8,6 +8,7 @@ use super::keys::SigningAlg;
 pub(super) const AUTHORIZE: &str = "/authorize";
 pub(super) const DISCOVERY: &str = "/.well-known/openid-configuration";
 pub(super) const END_SESSION: &str = "/end_session";
+pub(super) const INTROSPECT: &str = "/introspect";
 pub(super) const JWKS: &str = "/jwks";
 pub(super) const PAR: &str = "/par";
 pub(super) const REVOKE: &str = "/revoke";
@@ -28,15 +29,17 @@ pub(super) fn document(issuer: &str, options: &Options) -> Value {
         "userinfo_endpoint": at(USERINFO),
         "jwks_uri": at(JWKS),
         "end_session_endpoint": at(END_SESSION),
+        "introspection_endpoint": at(INTROSPECT),
         "revocation_endpoint": at(REVOKE),
         "pushed_authorization_request_endpoint": at(PAR),
         "scopes_supported": ["openid", "profile", "email", "groups", "offline_access"],
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
-        "grant_types_supported": ["authorization_code", "refresh_token"],
+        "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials", "password"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": [SigningAlg::Rs256.as_str(), SigningAlg::Es256.as_str()],
         "token_endpoint_auth_methods_supported": client_auth,
+        "introspection_endpoint_auth_methods_supported": client_auth,
         "revocation_endpoint_auth_methods_supported": client_auth,
         "code_challenge_methods_supported": ["S256"],
         "prompt_values_supported": ["none", "login", "select_account"],

@@ -11,7 +11,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::control::{Endpoint, Fault};
-use super::{Shared, account, authorize, discovery, pages, token};
+use super::{Shared, account, authorize, discovery, machine, pages, token};
 use crate::demo::web::{self, Blanks, Body, Cut, Page, Params};
 use crate::http::origin::is_loopback;
 
@@ -38,6 +38,7 @@ fn endpoint(path: &str) -> Option<Endpoint> {
         discovery::AUTHORIZE => Endpoint::Authorize,
         discovery::DISCOVERY => Endpoint::Discovery,
         discovery::END_SESSION => Endpoint::EndSession,
+        discovery::INTROSPECT => Endpoint::Introspection,
         discovery::JWKS => Endpoint::Jwks,
         discovery::PAR => Endpoint::Par,
         discovery::REVOKE => Endpoint::Revocation,
@@ -49,7 +50,7 @@ fn endpoint(path: &str) -> Option<Endpoint> {
 
 async fn answer(shared: &Arc<Shared>, endpoint: Endpoint, request: Request<Incoming>, fault: Option<&Fault>) -> Page {
     let posted = request.method() == Method::POST;
-    let may_get = !matches!(endpoint, Endpoint::Par | Endpoint::Revocation | Endpoint::Token);
+    let may_get = !matches!(endpoint, Endpoint::Introspection | Endpoint::Par | Endpoint::Revocation | Endpoint::Token);
     let allowed = posted || (may_get && request.method() == Method::GET);
     if !allowed {
         return web::empty(StatusCode::METHOD_NOT_ALLOWED);
@@ -62,6 +63,7 @@ async fn answer(shared: &Arc<Shared>, endpoint: Endpoint, request: Request<Incom
         Endpoint::Authorize => authorize::authorize(shared, &params, headers),
         Endpoint::Discovery => web::json(StatusCode::OK, &discovery::document(&shared.issuer, &shared.options)),
         Endpoint::EndSession => account::end_session(shared, &params, headers),
+        Endpoint::Introspection => machine::introspect(shared, &params, headers),
         Endpoint::Jwks => jwks(shared).await,
         Endpoint::Par => authorize::push(shared, &params, headers),
         Endpoint::Revocation => account::revoke(shared, &params, headers),

@@ -165,6 +165,17 @@ impl Store {
         self.grants.get(&token.grant)
     }
 
+    pub(super) fn expires(&self, access_token: &str) -> Option<Instant> {
+        self.access_tokens.get(access_token).map(|token| token.expires)
+    }
+
+    /// A grant that no code led to.
+    pub(super) fn grant(&mut self, sign_in: SignIn, scopes: Vec<String>, access_ttl: Duration) -> Issued {
+        let grant = Grant { sign_in, scopes };
+        let id = self.grants.insert(grant.clone());
+        self.issue(id, grant, access_ttl)
+    }
+
     /// A refresh token takes its grant with it, an access token only itself (RFC 7009 §2.1).
     pub(super) fn revoke(&mut self, token: &str) {
         if let Some(refresh) = self.refresh_tokens.remove(token) {

@@ -9,21 +9,26 @@ use serde_json::{Map, Value, json};
 use super::client::{self, Refused};
 use super::control::Fault;
 use super::store::{Grant, Issued, Refusal};
-use super::{Shared, claims};
+use super::{Shared, claims, machine};
 use crate::clock::unix_now;
 use crate::demo::web::{self, Page, Params};
 use crate::error::Result;
 
 /// `fault` matters where it concerns the ID token.
 pub(super) async fn token(shared: &Shared, params: &Params, headers: &HeaderMap, fault: Option<&Fault>) -> Page {
-    let outcome = match client::authenticate(&shared.options, params, headers) {
-        Ok(()) => grant(shared, params),
-        Err(refused) => Err(refused),
-    };
-    count(shared, params, outcome.is_ok());
-    let page = match outcome {
-        Ok((issued, nonce)) => answer(shared, &issued, nonce, fault),
-        Err(refused) => refused.page(),
+    let page = match client::authenticate(&shared.options, params, headers) {
+        Ok(()) if params.one("grant_type") == Some("client_credentials") => {
+            count(shared, params, true);
+            machine::client_credentials(shared, params, fault)
+        }
+        authenticated => {
+            let outcome = authenticated.and_then(|()| grant(shared, params));
+            count(shared, params, outcome.is_ok());
+            match outcome {
+                Ok((issued, nonce)) => answer(shared, &issued, nonce, fault),
+                Err(refused) => refused.page(),
+            }
+        }
     };
     let delay = shared.dials().token_delay;
     if !delay.is_zero() {
@@ -63,7 +68,11 @@ fn grant(shared: &Shared, params: &Params) -> Result<(Issued, Option<String>), R
                 Refusal::Unknown => Refused::new("invalid_grant", "the refresh token is unknown or revoked"),
             })
         }
-        Some(_) => Err(Refused::new("unsupported_grant_type", "authorization_code and refresh_token are supported")),
+        Some("password") => match machine::password(shared, params) {
+            Some(issued) => Ok((issued, None)),
+            None => Err(Refused::new("invalid_grant", "user name or password is wrong")),
+        },
+        Some(_) => Err(Refused::new("unsupported_grant_type", "this grant_type is not supported")),
         None => Err(missing("grant_type is missing")),
     }
 }
@@ -72,6 +81,8 @@ fn count(shared: &Shared, params: &Params, ok: bool) {
     let mut stats = shared.stats();
     match params.one("grant_type") {
         Some("authorization_code") => stats.code_grants.count(ok),
+        Some("client_credentials") => stats.client_grants.count(ok),
+        Some("password") => stats.password_grants.count(ok),
         Some("refresh_token") => stats.refresh_grants.count(ok),
         _ => {}
     }

@@ -26,6 +26,7 @@ fn machine(identity: Identity, client: Option<&str>) -> Machine {
         headers: Headers::of(&identity, &[]),
         identity,
         client: client.map(str::to_owned),
+        client_header: None,
         scopes: Vec::new(),
         audience: vec!["api".into()],
         expires_ms: u64::MAX,

@@ -15,6 +15,7 @@ use crate::gateway::authenticate::authenticate;
 use crate::gateway::challenge::login_url;
 use crate::gateway::navigation::wants_page;
 use crate::gateway::pages::{Action, Item, List, Page};
+use crate::gateway::www_authenticate::plain;
 use crate::http::parameter::first;
 use crate::http::reply::{self, Reply};
 use crate::session::Session;
@@ -148,7 +149,7 @@ async fn person(call: &mut Call<'_>) -> Result<Option<Arc<Session>>> {
 }
 
 fn anonymous(call: &Call<'_>) -> Reply {
-    call.asker().unauthorized(false, &login_url(call.gateway, &call.admitted.site, "/"))
+    call.asker().unauthorized(false, &login_url(call.gateway, &call.admitted.site, "/"), vec![plain()])
 }
 
 /// As HTTP writes dates: everywhere readable, and in UTC, which is said.

@@ -11,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::gateway::challenge::{Start, begin, login_url};
 use crate::gateway::pages::{Action, Page};
 use crate::gateway::returns;
+use crate::gateway::www_authenticate::plain;
 use crate::http::reply::Reply;
 use crate::provider::Provider;
 use crate::route::Selection;
@@ -24,7 +25,7 @@ pub async fn start(call: &mut Call<'_>) -> Result<Reply> {
     // A script's fetch, an image or a frame cannot finish a sign-in; it would only use up the browser's login cookies.
     let mode = call.parts.headers.get(SEC_FETCH_MODE);
     if mode.is_some_and(|m| m != "navigate") {
-        return Ok(call.asker().unauthorized(false, &login_url(call.gateway, &call.admitted.site, &rd)));
+        return Ok(call.asker().unauthorized(false, &login_url(call.gateway, &call.admitted.site, &rd), vec![plain()]));
     }
     let provider = provider_for(call, &rd)?;
     let (gateway, site, parts) = (call.gateway, &call.admitted.site, call.parts);

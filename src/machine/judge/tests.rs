@@ -1,0 +1,255 @@
+use std::net::Ipv4Addr;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+use url::Url;
+
+use super::*;
+use crate::crypto::testing::{Signer, ec};
+use crate::provider::testing::{Answer, Op};
+
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+const PROVIDER: TokenIssuer = TokenIssuer::Provider(0);
+
+/// One provider and the issuer `ci` that publishes the same keys.
+struct World {
+    op: Arc<Op>,
+    machines: Arc<Machines>,
+}
+
+impl World {
+    async fn new(refused_per_minute: u32) -> Self {
+        let op = Op::new().await;
+        let provider = op.provider(|_| {});
+        let ci = settings::Issuer {
+            name: "ci".into(),
+            issuer: "https://ci.example".into(),
+            jwks_url: Some(Url::parse(&format!("{}/jwks", op.issuer)).unwrap()),
+            audience: vec!["deploy".into()],
+            algorithms: vec![],
+            clock_skew: Duration::from_secs(30),
+            timeout: Duration::from_secs(5),
+            ca: None,
+            insecure: false,
+            claims: op.settings().claims,
+        };
+        let issuer = Issuer::new(&ci, Handle::current(), Arc::new(|_, _| {})).unwrap();
+        let machines = Machines {
+            providers: vec![provider],
+            issuers: vec![issuer],
+            kept: vec![],
+            custom: vec![],
+            known: Bounded::new(KNOWN_BYTES),
+            limiter: Arc::default(),
+            refused_per_minute,
+        };
+        Self { op, machines: Arc::new(machines) }
+    }
+
+    fn token(&self, kid: &str, changes: Value) -> String {
+        let now = clock::unix_now();
+        let mut claims = json!({
+            "iss": self.op.issuer, "aud": "api", "sub": "alice", "client_id": "app", "iat": now, "exp": now + 600, "jti": "j",
+        });
+        for (name, value) in changes.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        ec().sign(&json!({"alg": "ES256", "kid": kid, "typ": "at+jwt"}), &claims)
+    }
+
+    /// As a request does it.
+    async fn ask(&self, route: &settings::Machine, token: &str) -> Result<Arc<Machine>> {
+        let credentials = Credentials::Bearer(token);
+        let digest = self.machines.digest(&credentials);
+        match self.machines.recall(route, &digest, clock::unix_now_ms()) {
+            Some(known) => known,
+            None => self.machines.judge(route, &credentials, digest, CLIENT).await,
+        }
+    }
+
+    async fn kind(&self, route: &settings::Machine, token: &str) -> Option<Kind> {
+        self.ask(route, token).await.err().map(|e| e.kind())
+    }
+
+    fn fetches(&self) -> usize {
+        self.op.seen("/jwks").len()
+    }
+}
+
+fn route(audience: &[&str]) -> settings::Machine {
+    settings::Machine {
+        issuers: vec![PROVIDER, TokenIssuer::Issuer(0)],
+        audience: audience.iter().map(|&aud| aud.to_owned()).collect(),
+        introspect: None,
+        basic: None,
+        resource_metadata: true,
+        rfc9068: false,
+    }
+}
+
+#[tokio::test]
+async fn d_08_a_thousand_requests_are_one_fetch_of_keys() {
+    let world = World::new(600).await;
+    let (route, token) = (route(&["api"]), world.token("e", json!({})));
+    let all = join_all((0..1_000).map(|_| world.ask(&route, &token))).await;
+    assert!(all.iter().all(|one| one.as_ref().is_ok_and(|machine| machine.name() == "alice")));
+    assert_eq!(world.fetches(), 1);
+}
+
+#[tokio::test]
+async fn jx_08_jx_09_ten_thousand_unknown_key_ids_are_one_more_fetch_and_good_tokens_go_on() {
+    let world = World::new(u32::MAX).await;
+    let (route, good) = (route(&["api"]), world.token("e", json!({})));
+    assert_eq!(world.kind(&route, &good).await, None);
+    let bad: Vec<String> = (0..10_000).map(|n| world.token(&format!("k{n}"), json!({}))).collect();
+    for token in &bad {
+        assert_eq!(world.kind(&route, token).await, Some(Kind::Token));
+    }
+    assert_eq!(world.fetches(), 2);
+    assert_eq!(world.kind(&route, &good).await, None);
+    assert_eq!(world.kind(&route, &world.token("e", json!({"jti": "other"}))).await, None);
+}
+
+#[tokio::test]
+async fn d_08_an_unknown_key_id_while_the_keys_are_away_is_no_verdict() {
+    let world = World::new(600).await;
+    let route = route(&["api"]);
+    world.op.put("/jwks", Answer::json(500, ""));
+    assert_eq!(world.kind(&route, &world.token("e", json!({}))).await, Some(Kind::KeysUnavailable));
+    let world = World::new(600).await;
+    assert_eq!(world.kind(&route, &world.token("e", json!({}))).await, None);
+    world.op.put("/jwks", Answer::json(200, "no key set"));
+    for _ in 0..3 {
+        assert_eq!(world.kind(&route, &world.token("new", json!({}))).await, Some(Kind::KeysUnavailable));
+    }
+    assert_eq!(world.fetches(), 2);
+}
+
+#[tokio::test]
+async fn at_01_jx_14_the_audience_is_asked_for_each_route() {
+    let world = World::new(600).await;
+    let token = world.token("e", json!({"aud": ["api", "other"]}));
+    assert_eq!(world.kind(&route(&["api"]), &token).await, None);
+    assert_eq!(world.kind(&route(&["x", "other"]), &token).await, None);
+    for audience in [&["API"][..], &["ap"], &["api2"], &["*"], &[], &["https://api"]] {
+        assert_eq!(world.kind(&route(audience), &token).await, Some(Kind::Token), "{audience:?}, known already");
+        let unknown = world.token("e", json!({"aud": ["api", "other"], "jti": audience}));
+        assert_eq!(world.kind(&route(audience), &unknown).await, Some(Kind::Token), "{audience:?}");
+    }
+}
+
+#[tokio::test]
+async fn at_01_an_issuer_counts_where_the_route_names_it_and_nowhere_else() {
+    let world = World::new(600).await;
+    let ours = world.token("e", json!({"iss": "https://ci.example", "aud": ["deploy", "api"]}));
+    assert_eq!(world.kind(&route(&[]), &ours).await, None, "the section's audience is enough");
+    assert_eq!(world.kind(&route(&["api"]), &ours).await, None);
+    assert_eq!(world.kind(&route(&["billing"]), &ours).await, Some(Kind::Token), "and the route's, where it has one");
+    let elsewhere = settings::Machine { issuers: vec![PROVIDER], ..route(&["api"]) };
+    assert_eq!(world.kind(&elsewhere, &ours).await, Some(Kind::Token), "known, and of an issuer that is none here");
+    let foreign = world.token("e", json!({"iss": "https://ci.example", "aud": "api"}));
+    assert_eq!(world.kind(&route(&["api"]), &foreign).await, Some(Kind::Token));
+    for iss in [json!("https://other.example"), json!(null), json!(["https://ci.example"])] {
+        assert_eq!(
+            world.kind(&route(&["api"]), &world.token("e", json!({"iss": iss}))).await,
+            Some(Kind::Token),
+            "{iss}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn at_02_a_route_can_ask_for_rfc_9068() {
+    let world = World::new(600).await;
+    let now = clock::unix_now();
+    let claims = json!({"iss": world.op.issuer, "aud": "api", "sub": "alice", "exp": now + 60});
+    let plain = ec().sign(&json!({"alg": "ES256", "kid": "e", "typ": "JWT"}), &claims);
+    assert_eq!(world.kind(&route(&["api"]), &plain).await, None);
+    let strict = settings::Machine { rfc9068: true, ..route(&["api"]) };
+    assert_eq!(world.kind(&strict, &plain).await, Some(Kind::Token), "known already");
+    assert_eq!(world.kind(&strict, &world.token("e", json!({}))).await, None);
+}
+
+#[tokio::test]
+async fn jx_18_what_is_remembered_is_over_when_the_token_is() {
+    let world = World::new(600).await;
+    let (route, token) = (route(&["api"]), world.token("e", json!({})));
+    let machine = world.ask(&route, &token).await.unwrap();
+    let digest = world.machines.digest(&Credentials::Bearer(&token));
+    assert!(world.machines.recall(&route, &digest, machine.expires_ms - 1).is_some());
+    assert!(world.machines.recall(&route, &digest, machine.expires_ms).is_none());
+    let expired = world.token("e", json!({"exp": clock::unix_now() - 31}));
+    assert_eq!(world.kind(&route, &expired).await, Some(Kind::Token));
+}
+
+#[tokio::test]
+async fn jx_20_a_key_that_is_taken_out_ends_what_it_signed() {
+    let world = World::new(600).await;
+    let (route, token) = (route(&["api"]), world.token("e", json!({})));
+    assert_eq!(world.kind(&route, &token).await, None);
+    world.op.keys(&[Signer::new_ec().jwk("next")]);
+    world.machines.providers[0].load().await.unwrap();
+    // The other half of the bound: what is remembered is believed no longer than this.
+    assert!(BELIEVED <= Duration::from_secs(300));
+    world.machines.known.clear();
+    assert_eq!(world.kind(&route, &token).await, Some(Kind::Token));
+}
+
+#[tokio::test]
+async fn jx_21_a_bad_token_spoils_no_good_one() {
+    let world = World::new(600).await;
+    let route = route(&["api"]);
+    let good = world.token("e", json!({}));
+    let (message, _) = good.rsplit_once('.').unwrap();
+    assert_eq!(world.kind(&route, &format!("{message}.AAAA")).await, Some(Kind::Token));
+    assert_eq!(world.kind(&route, &good).await, None);
+    assert_eq!(world.kind(&route, &format!("{message}.AAAA")).await, Some(Kind::Token), "and the other way round");
+}
+
+#[tokio::test]
+async fn bx_10_whoever_has_too_many_refused_is_not_verified_and_who_is_known_goes_on() {
+    let world = World::new(5).await;
+    let (route, good) = (route(&["api"]), world.token("e", json!({})));
+    assert_eq!(world.kind(&route, &good).await, None);
+    for n in 0..5 {
+        assert_eq!(world.kind(&route, &format!("opaque{n}")).await, Some(Kind::Token));
+    }
+    let other = world.token("e", json!({"jti": "unknown"}));
+    assert_eq!(world.kind(&route, &other).await, Some(Kind::RateLimited));
+    assert_eq!(world.kind(&route, &good).await, None, "known already");
+    let (credentials, elsewhere) = (Credentials::Bearer(&other), IpAddr::from([192, 0, 2, 2]));
+    let digest = world.machines.digest(&credentials);
+    assert!(world.machines.judge(&route, &credentials, digest, elsewhere).await.is_ok(), "another address");
+}
+
+#[tokio::test]
+async fn jx_30_an_opaque_token_is_refused_and_nobody_is_asked() {
+    let world = World::new(600).await;
+    for token in ["opaque", "ya29.a0AfB_by", "v4.public.eyJ", "a.b.c", "a.b.c.d.e"] {
+        assert_eq!(world.kind(&route(&["api"]), token).await, Some(Kind::Token), "{token}");
+    }
+    assert_eq!(world.fetches() + world.op.seen("/introspect").len(), 0);
+}
+
+#[tokio::test]
+async fn d_07_the_next_fetch_of_keys_is_when_the_key_set_says_within_bounds() {
+    let op = Op::new().await;
+    let answer = |cache: &str| {
+        let mut answer = Answer::json(200, json!({"keys": [ec().jwk("e")]}));
+        answer.headers.push(("cache-control", cache.to_owned()));
+        answer
+    };
+    for (cache, seconds) in [
+        ("public, max-age=7200", 7_200),
+        ("max-age=5", 300),
+        ("Max-Age=99999999", 86_400),
+        ("no-cache", 3_600),
+        ("max-age=x", 3_600),
+    ] {
+        op.put("/jwks", answer(cache));
+        let provider = op.provider(|_| {});
+        provider.load().await.unwrap();
+        assert_eq!(provider.keys_good_for(), Duration::from_secs(seconds), "{cache}");
+    }
+}
