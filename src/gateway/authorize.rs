@@ -42,6 +42,15 @@ pub fn authorize(rules: &Rules, exchange: &Exchange, headers: &HeaderMap) -> Ver
     }
 }
 
+/// A preflight where the route lets them pass: a browser sends it without credentials, so that nobody is known however
+/// many are signed in.
+pub fn preflight(rules: &Rules) -> Verdict {
+    match &rules.settings.access {
+        Access::Deny => Verdict::Deny("access = \"deny\"".to_owned()),
+        Access::Authenticated | Access::Optional | Access::Policy(_) | Access::Public => Verdict::Allow,
+    }
+}
+
 fn facts<'a>(who: Who<'a>, exchange: &'a Exchange) -> Facts<'a> {
     let identity = who.identity();
     let known = Facts {

@@ -27,6 +27,7 @@ pub mod navigation;
 pub mod pages;
 pub mod respond;
 pub mod returns;
+pub mod route;
 pub mod rules;
 pub mod site;
 pub mod trailers;
@@ -37,8 +38,8 @@ use std::sync::Arc;
 use http::header::{HeaderName, HeaderValue, SET_COOKIE, STRICT_TRANSPORT_SECURITY};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::{Request, Response, StatusCode};
+use hyper::body::{Body as _, Incoming};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit;
@@ -49,7 +50,7 @@ use crate::http::forwarded::Trust;
 use crate::http::headers::Managed;
 use crate::http::reply::{self, Reply};
 use crate::provider::Provider;
-use crate::route::{Selection, Table};
+use crate::route::Table;
 use crate::session::manager::Sessions;
 use crate::session::state::State;
 use crate::telemetry::Safe;
@@ -60,6 +61,7 @@ use body::{Body, Inner};
 use conn::Conn;
 use exchange::{Begin, Exchange};
 use respond::Asker;
+use route::{Head, Routed};
 use rules::Rules;
 use site::Site;
 
@@ -236,33 +238,41 @@ async fn journey(
     exchange.client = admitted.client;
     exchange.site = Some(Arc::clone(&admitted.site));
 
-    if endpoints::is_ours(gateway, &admitted) {
+    if endpoints::is_ours(gateway, &admitted.site, &admitted.path.matching) {
         // PERF: boxed: endpoints are rare and their futures large.
         return Err(Box::pin(endpoints::answer(gateway, exchange, &admitted, &parts, body)).await);
     }
-    let rules = match gateway.table.select(&admitted.site.host, &admitted.path.matching, parts.method.as_str()) {
-        Selection::Route(index) => gateway.rules.get(index),
-        Selection::MethodNotAllowed => {
+    let head = Head { method: &parts.method, headers: &parts.headers, has_body: !body.is_end_stream() };
+    let (rules, preflight) = match route::route(gateway, &admitted.site, &admitted.path, &head) {
+        Routed::To(rules) => (rules, false),
+        Routed::Preflight(rules) => (rules, true),
+        nowhere => {
             exchange.decided(Outcome::Deny);
-            return Err(Asker::new(gateway, exchange, &parts.method, &parts.headers).method_not_allowed(""));
+            let asker = Asker::new(gateway, exchange, &parts.method, &parts.headers);
+            return Err(match nowhere {
+                Routed::Ambiguous => asker.refused(StatusCode::BAD_REQUEST, "an encoded semicolon in the path"),
+                Routed::MethodNotAllowed => {
+                    asker.method_not_allowed(&route::allow(gateway, &admitted.site, &admitted.path))
+                }
+                _ => asker.not_found(),
+            });
         }
-        Selection::NotFound => None,
-    };
-    let Some(rules) = rules else {
-        exchange.decided(Outcome::Deny);
-        return Err(Asker::new(gateway, exchange, &parts.method, &parts.headers).not_found());
     };
     exchange.route = Arc::clone(&rules.counters);
 
-    let cookie = match authenticate::authenticate(gateway, exchange, Some(rules), &admitted.site, &parts.headers).await
-    {
+    let known = if preflight {
+        Ok(authenticate::nobody(gateway, &parts.headers))
+    } else {
+        authenticate::authenticate(gateway, exchange, Some(rules), &admitted.site, &parts.headers).await
+    };
+    let cookie = match known {
         Ok(cookie) => cookie,
         Err(error) => {
             exchange.decided(Outcome::Error);
             return Err(Asker::new(gateway, exchange, &parts.method, &parts.headers).failed(&error));
         }
     };
-    let verdict = authorize(rules, exchange, &parts.headers);
+    let verdict = if preflight { authorize::preflight(rules) } else { authorize(rules, exchange, &parts.headers) };
     if !matches!(verdict, Verdict::Allow) {
         return Err(Box::pin(turn_away(gateway, exchange, &admitted, rules, &parts, verdict)).await);
     }
@@ -283,7 +293,7 @@ async fn turn_away(
     verdict: Verdict,
 ) -> Reply {
     let site = &admitted.site;
-    let target = returns::own(admitted, parts.uri.query());
+    let target = returns::own(gateway, admitted, parts.uri.query());
     let challenged = match verdict {
         // `Allow` never comes here; if it did, it would not pass here either.
         Verdict::Allow | Verdict::Deny(_) => {
