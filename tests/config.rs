@@ -472,6 +472,16 @@ fn rules_of_routes() {
         ("path = \"/x\"\nupstream = \"status:204\"\naccess = \"authenticated\"\nprovider = \"q\"", "route[2].provider"),
         ("path = \"/x\"\nhost = \"a.*.b\"\nupstream = \"status:204\"\naccess = \"public\"", "route[2].host"),
         ("path = \"/x\"\nhost = \"a:80\"\nupstream = \"status:204\"\naccess = \"public\"", "route[2].host"),
+        ("path = \"/x\"\nhost = \"*.*.b\"\nupstream = \"status:204\"\naccess = \"public\"", "route[2].host"),
+        ("path = \"/x\"\nhost = \"a..b\"\nupstream = \"status:204\"\naccess = \"public\"", "route[2].host"),
+        ("path = \"/x/*\"\nupstream = \"status:204\"\naccess = \"public\"", "route[2].path"),
+        ("path = \"/x/{id}\"\nupstream = \"status:204\"\naccess = \"public\"", "route[2].path"),
+        ("path = \"=/ping\"\nupstream = \"status:204\"\naccess = \"public\"", "route[2].path"),
+        ("path = \"/x\"\nmethods = [\"TRACE\"]\nupstream = \"status:204\"\naccess = \"public\"", "route[2].methods[1]"),
+        (
+            "path = \"/x\"\nallow_preflight = \"yes\"\nupstream = \"status:204\"\naccess = \"public\"",
+            "route[2].allow_preflight",
+        ),
         ("path = \"/x\"\nmethods = [\"get\"]\nupstream = \"status:204\"\naccess = \"public\"", "route[2].methods[1]"),
         (
             "path = \"/x\"\nstrip_prefix = \"/y\"\nupstream = \"status:204\"\naccess = \"public\"",
@@ -485,6 +495,74 @@ fn rules_of_routes() {
     assert!(same.message.contains("as route 1 (/)"), "{same}");
     let by_method = route("path = \"/\"\nmethods = [\"GET\"]\nupstream = \"status:204\"\naccess = \"public\"");
     assert_eq!(Case::of(&by_method).settings().routes.len(), 2);
+}
+
+#[test]
+fn px_26_equally_specific_routes_are_a_problem_whatever_their_spelling() {
+    let two = |first: &str, second: &str| {
+        let rest = "upstream = \"status:204\"\naccess = \"public\"";
+        format!("{LEAST}\n[[route]]\nname = \"a\"\n{first}\n{rest}\n[[route]]\nname = \"b\"\n{second}\n{rest}\n")
+    };
+    for (first, second) in [
+        ("path = \"/x\"", "path = \"/x/\""),
+        ("path = \"=/x\"", "path = \"=/x\""),
+        ("path = \"/x\"\nhost = \"A.example.\"", "path = \"/x\"\nhost = \"a.example\""),
+        ("path = \"/x\"\nhost = \"bücher.example\"", "path = \"/x\"\nhost = \"xn--bcher-kva.example\""),
+        ("path = \"/x\"\nhost = \"*.A.example\"", "path = \"/x\"\nhost = \"*.a.example\""),
+        ("path = \"/x\"\nmethods = [\"GET\", \"PUT\"]", "path = \"/x\"\nmethods = [\"POST\", \"PUT\"]"),
+    ] {
+        let problem = only_problem(&two(first, second));
+        assert_eq!(problem.key, "route[3].path", "{first} {second}");
+        assert!(
+            problem.message.contains("as route 2 (a)") && problem.hint.contains("order never decides"),
+            "{problem}"
+        );
+    }
+    for (first, second) in [
+        ("path = \"/x\"", "path = \"=/x\""),
+        ("path = \"=/x\"", "path = \"=/x/\""),
+        ("path = \"/x\"", "path = \"/X\""),
+        ("path = \"/x\"\nhost = \"a.example\"", "path = \"/x\"\nhost = \"*.example\""),
+        ("path = \"/x\"\nmethods = [\"GET\"]", "path = \"/x\"\nmethods = [\"POST\"]"),
+        ("path = \"/x\"\nmethods = [\"GET\"]", "path = \"/x\""),
+    ] {
+        assert_eq!(Case::of(&two(first, second)).settings().routes.len(), 3, "{first} {second}");
+    }
+}
+
+#[test]
+fn px_26_a_raw_path_is_for_the_one_route_of_its_host() {
+    let route = |lines: &str| {
+        format!(
+            "{LEAST}\n[[route]]\nname = \"raw\"\nhost = \"raw.example\"\naccess = \"public\"\nraw_path = true\n{lines}\n"
+        )
+    };
+    let upstream = "upstream = \"http://h\"";
+    for (lines, why) in [
+        (format!("path = \"/x\"\n{upstream}"), "a route with path"),
+        (format!("path = \"=/\"\n{upstream}"), "a route with path"),
+        (format!("path = \"/\"\nmethods = [\"GET\"]\n{upstream}"), "without methods"),
+        ("path = \"/\"\nupstream = \"http://h/base\"".to_owned(), "an upstream with a path"),
+        (
+            format!(
+                "path = \"/\"\n{upstream}\n[[route]]\nhost = \"Raw.example\"\npath = \"=/x\"\nupstream = \"status:204\"\naccess = \"public\""
+            ),
+            "route 3 (raw.example=/x)",
+        ),
+        (
+            format!(
+                "path = \"/\"\n{upstream}\n[[route]]\nhost = \"raw.example\"\npath = \"/\"\nmethods = [\"GET\"]\nupstream = \"status:204\"\naccess = \"public\""
+            ),
+            "route 3 (raw.example/ GET)",
+        ),
+    ] {
+        let problems = Case::of(&route(&lines)).problems();
+        let problem = problems.iter().find(|p| p.key == "route[2].raw_path");
+        assert!(problem.is_some_and(|p| p.message.contains(why)), "{lines}: {problems}");
+    }
+    let fine = "path = \"/\"\nallow_preflight = true\nupstream = \"http://h\"\n[[route]]\nhost = \"*.example\"\npath = \"/x\"\nupstream = \"status:204\"\naccess = \"public\"";
+    let settings = Case::of(&route(fine)).settings();
+    assert!(settings.routes[1].raw_path && settings.routes[1].allow_preflight && !settings.routes[2].raw_path);
 }
 
 #[test]

@@ -82,6 +82,7 @@ async fn memo(sessions: &Arc<Sessions>, headers: &HeaderMap) -> f64 {
         origin: Origin::new(Scheme::Https, HOST, 443),
         forwarded_host: HeaderValue::from_static(HOST),
         forwarded_port: HeaderValue::from_static("443"),
+        takes_raw: false,
         scheme: Scheme::Https,
     });
     let cookie = headers.get(COOKIE).unwrap();

@@ -25,6 +25,20 @@ pub(super) fn routes(reader: &Reader, routes: &[Route], session: &Session) {
             }
         }
         within_cookie_domain(reader, n, route, session);
+        alone_on_its_host(reader, n, routes);
+    }
+}
+
+/// SECURITY: PX-26. A path that is not normalised reaches the one route that its host has: with two, one could be read
+/// as the other.
+fn alone_on_its_host(reader: &Reader, n: usize, routes: &[Route]) {
+    let Some(raw) = routes.get(n).filter(|route| route.raw_path && has_path(route)) else { return };
+    let other = routes.iter().enumerate().find(|(m, other)| *m != n && other.host == raw.host && has_path(other));
+    if let Some((m, other)) = other.filter(|(_, other)| !is_same_place(raw, other)) {
+        let message = format!("stands on a host that route {} ({}) has too", m + 1, other.name);
+        let hint =
+            "Give this route a host of its own, or remove raw_path: with two routes a path must have one reading.";
+        report(reader, n, raw, "raw_path", message, hint);
     }
 }
 

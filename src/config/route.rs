@@ -6,7 +6,7 @@ use super::problem::Reason;
 use super::read::Table;
 use super::rules;
 use super::settings::{
-    Access, CustomClaim, HostMatch, Issuer, Mode, PathMatch, Policy, Provider, Require, Route, Unauthenticated,
+    Access, CustomClaim, HostMatch, Issuer, Mode, PathMatch, Policy, Provider, Require, Route, Target, Unauthenticated,
     Upstream, UpstreamAuth,
 };
 use super::upstream;
@@ -14,7 +14,7 @@ use super::values;
 use crate::http::origin::Origin;
 
 /// Keys of the contract that this version does not have.
-const LATER: [&str; 2] = ["raw_path", "upstream_auth"];
+const LATER: [&str; 1] = ["upstream_auth"];
 
 /// What routes refer to.
 pub(super) struct Context<'a> {
@@ -77,8 +77,8 @@ pub(super) fn route(mut table: Table<'_>, context: &Context<'_>, claims: &mut Ve
         machine: table.table("machine").map(|of| machine::machine(of, context)),
         upstream_auth: UpstreamAuth::None,
         mode: mode(&table, word),
-        raw_path: false,
-        allow_preflight: false,
+        raw_path: table.boolean("raw_path", false),
+        allow_preflight: table.boolean("allow_preflight", false),
         unauthenticated: table.choice("unauthenticated", &unauthenticated, &[]).unwrap_or(Unauthenticated::Auto),
         upstream: Upstream {
             target: upstream::target(&table, word == Word::Deny),
@@ -91,6 +91,9 @@ pub(super) fn route(mut table: Table<'_>, context: &Context<'_>, claims: &mut Ve
         identity,
         name,
     };
+    if route.raw_path {
+        raw_path(&table, &route);
+    }
     table.close(&LATER);
     route
 }
@@ -100,10 +103,21 @@ fn host(text: &str) -> Result<HostMatch, Reason> {
         Some(rest) => values::host(rest).map(HostMatch::Wildcard),
         None if text.contains('*') => Err(Reason::new(
             "has a * that is not its whole first label",
-            "Write \"*.example.com\": the star stands for exactly one label.",
+            "Write \"*.example.com\": the star stands for exactly one label; for any host, leave host out.",
+        )),
+        None if has_port(text) => Err(Reason::new(
+            "has a port",
+            "Write the name alone: a request's port never chooses a route, and browsers are sent to that of public_url.",
         )),
         None => values::host(text).map(HostMatch::Exact),
     }
+}
+
+/// `name:80` and `[::1]:80`, but not an IPv6 address without brackets.
+fn has_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(name, port)| {
+        (name.ends_with(']') || !name.contains(':')) && port.bytes().all(|b| b.is_ascii_digit())
+    })
 }
 
 fn path(table: &Table<'_>, own: &str) -> PathMatch {
@@ -116,6 +130,12 @@ fn path(table: &Table<'_>, own: &str) -> PathMatch {
             return Err(Reason::new(
                 format!("is answered by Doorward itself, whose endpoints are below {own}"),
                 "Write another path, or move the endpoints with server.prefix.",
+            ));
+        }
+        if matches!(text, "=/ping" | "=/ready") {
+            return Err(Reason::new(
+                "is answered by Doorward itself, on every host",
+                "Write another path: \"/ping\" and \"/ready\" say whether Doorward is up.",
             ));
         }
         Ok(path)
@@ -132,7 +152,35 @@ fn is_below(path: &str, prefix: &str) -> bool {
     prefix == "/" || path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// What `raw_path` needs of its own route; that no other one has its host is in `checks`.
+///
+/// SECURITY: PX-25, PX-26. A path that is not normalised must have nothing to be misread into: no other route, nothing put
+/// before it. (No `strip_prefix` begins `/`.)
+fn raw_path(table: &Table<'_>, route: &Route) {
+    let below = matches!(&route.upstream.target, Target::Url(url) if !matches!(url.path(), "" | "/"));
+    let (PathMatch::Exact(path) | PathMatch::Prefix(path)) = &route.path;
+    let (message, hint) = if path.is_empty() {
+        // Where `path` itself is wrong, that is problem enough.
+        return;
+    } else if route.path != PathMatch::Prefix("/".to_owned()) {
+        (
+            "is only for a route with path \"/\"",
+            "Give the application a host of its own and write path = \"/\"; or remove it.",
+        )
+    } else if !route.methods.is_empty() {
+        ("is only for a route without methods", "Remove methods: allow or deny rules can name them; or remove it.")
+    } else if below {
+        ("stands beside an upstream with a path", "Write the upstream without a path: a raw path can lead out of it.")
+    } else {
+        return;
+    };
+    table.problem("raw_path", message, hint);
+}
+
 pub(super) fn method(text: &str) -> Result<String, Reason> {
+    if matches!(text, "CONNECT" | "TRACE" | "TRACK") {
+        return Err(Reason::new("is never served", "Remove it: such requests get 405 on every route."));
+    }
     if !values::is_token(text) || text.bytes().any(|b| b.is_ascii_lowercase()) {
         return Err(Reason::new("is not a method", "Write it in capitals, as it is sent: \"GET\"."));
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::problem::Reason;
+use crate::http::uri::canonical_host;
 
 pub(super) const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -67,10 +68,18 @@ pub(super) fn size(text: &str) -> Result<usize, Reason> {
 pub(super) fn path(text: &str) -> Result<String, Reason> {
     let what = if !text.starts_with('/') {
         "does not begin with /"
+    } else if text.contains('*') {
+        // It would match nothing but itself, and whoever wrote it thinks that everything below is covered.
+        return Err(Reason::new(
+            "has a *, which stands for nothing but itself",
+            "Remove it: \"/app\" is that path and everything below it, \"=/app\" is that path alone.",
+        ));
     } else if text.contains("//") {
         "contains //"
     } else if text.contains(['%', '?', '#', '\\', ';']) || !text.bytes().all(|b| b.is_ascii_graphic()) {
         "contains a character that no canonical path has (one of % ? # \\ ; a space, or one outside ASCII)"
+    } else if text.contains(['"', '<', '>', '[', ']', '^', '`', '{', '|', '}']) {
+        "contains a character that no canonical path has: there are no patterns and no regular expressions"
     } else if text.split('/').any(|segment| matches!(segment, "." | "..")) {
         "contains a dot segment"
     } else {
@@ -104,7 +113,8 @@ pub(super) fn host(text: &str) -> Result<String, Reason> {
         return Err(bad());
     }
     let host = url::Host::parse(text.strip_suffix('.').unwrap_or(text)).map_err(|_| bad())?.to_string();
-    if host.is_empty() { Err(bad()) } else { Ok(host) }
+    // What no request can name would be a route that never answers.
+    if canonical_host(&host).is_ok_and(|canonical| canonical.name == host) { Ok(host) } else { Err(bad()) }
 }
 
 /// A token of RFC 9110 §5.6.2.

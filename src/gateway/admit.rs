@@ -10,11 +10,12 @@ use http::{Method, StatusCode, Version};
 
 use super::Gateway;
 use super::conn::Conn;
+use super::endpoints;
 use super::site::Site;
 use crate::http::forwarded::{self, Seen};
 use crate::http::headers::framing_ok;
 use crate::http::refusal::Refusal;
-use crate::http::uri::{Path, canonical_host, canonical_path};
+use crate::http::uri::{Path, canonical_host, canonical_path, raw_path};
 
 /// What the rest of the journey goes by.
 pub struct Admitted<'a> {
@@ -28,8 +29,8 @@ fn bad(why: &'static str) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, why)
 }
 
-/// `raw_path` is the request target's path, as sent.
-pub fn admit<'a>(gateway: &Gateway, conn: &Conn, parts: &Parts, raw_path: &'a str) -> Result<Admitted<'a>, Refusal> {
+/// `raw` is the request target's path, as sent.
+pub fn admit<'a>(gateway: &Gateway, conn: &Conn, parts: &Parts, raw: &'a str) -> Result<Admitted<'a>, Refusal> {
     method(&parts.method)?;
     if parts.version != Version::HTTP_11 && parts.version != Version::HTTP_10 {
         return Err(Refusal::new(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "only HTTP/1.1 and HTTP/1.0 are spoken here"));
@@ -38,12 +39,11 @@ pub fn admit<'a>(gateway: &Gateway, conn: &Conn, parts: &Parts, raw_path: &'a st
     framing_ok(parts)?;
     looped(&parts.headers, gateway)?;
     let host = authority(parts)?;
-    let path = canonical_path(raw_path)?;
     let trusted = gateway.trust.contains(conn.peer);
     if !trusted && let Some(site) = conn.site(host, gateway.epoch) {
         return Ok(Admitted {
+            path: path(gateway, &site, raw)?,
             site,
-            path,
             client: conn.peer,
             seen: Seen { client: conn.peer, proto: None, host: None, chain: None },
         });
@@ -55,7 +55,17 @@ pub fn admit<'a>(gateway: &Gateway, conn: &Conn, parts: &Parts, raw_path: &'a st
     if !trusted {
         conn.keep_site(host, gateway.epoch, &site);
     }
-    Ok(Admitted { site, path, client: seen.client, seen })
+    Ok(Admitted { path: path(gateway, &site, raw)?, site, client: seen.client, seen })
+}
+
+/// Canonical; as sent where the host has one route and that one wants it so. Our own endpoints come first there too, in
+/// every spelling that can be read in one way only (PX-28).
+fn path<'a>(gateway: &Gateway, site: &Site, raw: &'a str) -> Result<Path<'a>, Refusal> {
+    if !site.takes_raw {
+        return canonical_path(raw);
+    }
+    let ours = canonical_path(raw).ok().filter(|path| endpoints::is_ours(gateway, site, &path.matching));
+    ours.map_or_else(|| raw_path(raw), Ok)
 }
 
 /// Exactly one Host (H-01), and the same authority in the target where it has one (H-02).

@@ -69,6 +69,11 @@ pub async fn authenticate(
     Ok(rest)
 }
 
+/// Looks for nobody. Returns the request's cookies without ours.
+pub fn nobody(gateway: &Gateway, headers: &HeaderMap) -> Option<HeaderValue> {
+    without_own(headers, gateway.sessions.name())
+}
+
 /// True when these very cookies may be remembered: nothing about them has to change.
 async fn look_up(gateway: &Gateway, exchange: &mut Exchange, site: &Site, found: &Found<'_>) -> Result<bool> {
     let sessions = &gateway.sessions;

@@ -86,6 +86,22 @@ fn by_policy<T: Trace>(rules: &Rules, exchange: &Exchange, who: Option<Who<'_>>,
     }
 }
 
+/// A preflight where the route lets them pass: a browser sends it without credentials, so that nobody is known however
+/// many are signed in. What is denied before anybody is known is denied here too.
+pub fn preflight(rules: &Rules, exchange: &Exchange) -> Verdict {
+    match (&rules.settings.access, &rules.policy) {
+        (Access::Deny, _) => Verdict::Deny(Reason::Access),
+        (Access::Authenticated | Access::Optional | Access::Public, _) => Verdict::Allow,
+        (Access::Policy(_), None) => Verdict::Deny(Reason::NoPolicy),
+        (Access::Policy(_), Some(policy)) => {
+            match policy.decide(&Facts::anonymous(exchange.client, exchange.method()), &mut ()) {
+                Decision::Deny(refusal) => Verdict::Deny(Reason::Policy(refusal)),
+                Decision::Allow | Decision::SignIn | Decision::Unknown => Verdict::Allow,
+            }
+        }
+    }
+}
+
 fn facts<'a>(who: Who<'a>, nobody: Facts<'a>) -> Facts<'a> {
     let identity = who.identity();
     let known = Facts {

@@ -86,7 +86,7 @@ pub fn refuse(
                 client = %exchange.client,
                 request_id = exchange.id(),
             );
-            let url = challenge::login_url(gateway, site, &returns::own(admitted, parts.uri.query()));
+            let url = challenge::login_url(gateway, site, &returns::own(gateway, admitted, parts.uri.query()));
             asker.unauthorized(true, &url, www_authenticate::refused(rules, site, "invalid_token"))
         }
         Kind::BadRequest => {

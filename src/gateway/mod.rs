@@ -31,6 +31,7 @@ pub mod pages;
 pub mod resource;
 pub mod respond;
 pub mod returns;
+pub mod route;
 pub mod rules;
 pub mod site;
 pub mod trailers;
@@ -43,8 +44,8 @@ use std::sync::Arc;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue, SET_COOKIE, STRICT_TRANSPORT_SECURITY};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::{Request, Response, StatusCode};
+use hyper::body::{Body as _, Incoming};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit;
@@ -57,7 +58,7 @@ use crate::http::headers::Managed;
 use crate::http::reply::{self, Reply};
 use crate::machine::judge::Machines;
 use crate::provider::{Issuer, Provider, dpop_key};
-use crate::route::{Selection, Table};
+use crate::route::Table;
 use crate::session::manager::Sessions;
 use crate::session::state::State;
 use crate::telemetry::Safe;
@@ -70,6 +71,7 @@ use conn::Conn;
 use exchange::{Begin, Exchange};
 use explain::log::authorize_and_tell;
 use respond::Asker;
+use route::{Head, Routed};
 use rules::Rules;
 use site::Site;
 use who::Who;
@@ -289,25 +291,30 @@ async fn journey(
         exchange.route = Arc::clone(&gateway.own_counters);
         return Err(document);
     }
-    if endpoints::is_ours(gateway, &admitted) {
+    if endpoints::is_ours(gateway, &admitted.site, &admitted.path.matching) {
         // PERF: boxed: endpoints are rare and their futures large.
         return Err(Box::pin(endpoints::answer(gateway, exchange, &admitted, &parts, body)).await);
     }
-    let rules = match gateway.table.select(&admitted.site.host, &admitted.path.matching, parts.method.as_str()) {
-        Selection::Route(index) => gateway.rules.get(index),
-        Selection::MethodNotAllowed => {
+    let head = Head { method: &parts.method, headers: &parts.headers, has_body: !body.is_end_stream() };
+    let (rules, preflight) = match route::route(gateway, &admitted.site, &admitted.path, &head) {
+        Routed::To(rules) => (rules, false),
+        Routed::Preflight(rules) => (rules, true),
+        nowhere => {
             exchange.decided(Outcome::Deny);
-            return Err(Asker::new(gateway, exchange, &parts.method, &parts.headers).method_not_allowed(""));
+            let asker = Asker::new(gateway, exchange, &parts.method, &parts.headers);
+            return Err(match nowhere {
+                Routed::Ambiguous => asker.refused(StatusCode::BAD_REQUEST, "an encoded semicolon in the path"),
+                Routed::MethodNotAllowed => {
+                    asker.method_not_allowed(&route::allow(gateway, &admitted.site, &admitted.path))
+                }
+                _ => asker.not_found(),
+            });
         }
-        Selection::NotFound => None,
-    };
-    let Some(rules) = rules else {
-        exchange.decided(Outcome::Deny);
-        return Err(Asker::new(gateway, exchange, &parts.method, &parts.headers).not_found());
     };
     exchange.route = Arc::clone(&rules.counters);
 
     let cookie = match &rules.machine {
+        _ if preflight => authenticate::nobody(gateway, &parts.headers),
         // SECURITY: JX-27. Whoever brings credentials is judged by them alone, good or bad.
         Some(machine) if parts.headers.contains_key(AUTHORIZATION) => {
             if let Err(error) = bearer::authenticate(gateway, exchange, machine, &parts).await {
@@ -323,7 +330,12 @@ async fn journey(
             }
         },
     };
-    match authorize_and_tell(gateway, &admitted.site, rules, exchange, &parts.headers) {
+    let verdict = if preflight {
+        authorize::preflight(rules, exchange)
+    } else {
+        authorize_and_tell(gateway, &admitted.site, rules, exchange, &parts.headers)
+    };
+    match verdict {
         Verdict::Allow => {}
         Verdict::Observe(reason) => audit_refusal(exchange, rules, "observed", reason),
         verdict => return Err(Box::pin(turn_away(gateway, exchange, &admitted, rules, &parts, verdict)).await),
@@ -345,7 +357,7 @@ async fn turn_away(
     verdict: Verdict,
 ) -> Reply {
     let site = &admitted.site;
-    let target = returns::own(admitted, parts.uri.query());
+    let target = returns::own(gateway, admitted, parts.uri.query());
     let challenged = match verdict {
         Verdict::Deny(reason) => {
             exchange.decided(Outcome::Deny);

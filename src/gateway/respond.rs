@@ -83,7 +83,8 @@ impl<'a> Asker<'a> {
         self.answer(StatusCode::NOT_FOUND, "not_found", "There is nothing here", &lines, Vec::new())
     }
 
-    pub fn method_not_allowed(&self, allow: &'static str) -> Reply {
+    /// `allow` lists what is (RFC 9110 §15.5.6).
+    pub fn method_not_allowed(&self, allow: &str) -> Reply {
         let mut reply = self.answer(
             StatusCode::METHOD_NOT_ALLOWED,
             "method_not_allowed",
@@ -91,7 +92,7 @@ impl<'a> Asker<'a> {
             &[],
             Vec::new(),
         );
-        reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+        reply.headers_mut().insert(ALLOW, HeaderValue::from_str(allow).unwrap_or(HeaderValue::from_static("")));
         reply
     }
 

@@ -21,6 +21,8 @@ pub struct Site {
     pub forwarded_host: HeaderValue,
     pub forwarded_port: HeaderValue,
     pub scheme: Scheme,
+    /// Paths go upstream as they came.
+    pub takes_raw: bool,
 }
 
 impl Site {
@@ -41,6 +43,7 @@ impl Site {
             _ => origin.port(),
         };
         Self {
+            takes_raw: routes.takes_raw(&host.name),
             host: host.name.to_string(),
             forwarded_host: HeaderValue::from_str(&authority).unwrap_or(HeaderValue::from_static("invalid")),
             forwarded_port: port_value(port),

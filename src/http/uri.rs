@@ -8,7 +8,13 @@ use memchr::{memchr2, memrchr};
 
 use super::refusal::Refusal;
 
-/// A path in its canonical spelling.
+const NO_SLASH: Refusal = Refusal::bad("the path does not begin with a slash");
+const CONTROL: Refusal = Refusal::bad("a control character in the path");
+
+/// `;` in canonical escaping.
+const SEMICOLON: &str = "%3B";
+
+/// A path in its canonical spelling, or as it came where a route takes it so.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Path<'a> {
     /// What goes upstream.
@@ -16,6 +22,8 @@ pub struct Path<'a> {
     /// What routes and policies see: `forward` without the parameters (`;…`) of its segments, and with the escapes of
     /// characters that need none in a path (`%40` is `@`) decoded, since nearly every upstream decodes them.
     pub matching: Cow<'a, str>,
+    /// The same for a reader that decodes `%3B` before it cuts parameters off, where that is another path.
+    pub cut: Option<String>,
 }
 
 /// A host in its canonical spelling.
@@ -31,18 +39,44 @@ pub struct Host<'a> {
 /// Unreserved characters are decoded, other escapes kept in upper case, then dot segments removed. Idempotent.
 pub fn canonical_path(raw: &str) -> Result<Path<'_>, Refusal> {
     if !raw.starts_with('/') {
-        return Err(Refusal::bad("the path does not begin with a slash"));
+        return Err(NO_SLASH);
     }
     // PERF: nearly every path is canonical as it comes, and then nothing is allocated.
     if is_canonical(raw) {
-        return Ok(Path { forward: Cow::Borrowed(raw), matching: Cow::Borrowed(raw) });
+        return Ok(Path { forward: Cow::Borrowed(raw), matching: Cow::Borrowed(raw), cut: None });
     }
     let forward = normalise(raw)?;
     let matching = match memchr2(b';', b'%', forward.as_bytes()) {
         None => forward.clone(),
         Some(_) => for_matching(&forward),
     };
-    Ok(Path { forward: Cow::Owned(forward), matching: Cow::Owned(matching) })
+    let cut = matching.contains(SEMICOLON).then(|| cut_parameters(&matching));
+    Ok(Path { forward: Cow::Owned(forward), matching: Cow::Owned(matching), cut })
+}
+
+/// A path that goes upstream byte for byte. Only for the one route of its host, which takes it whatever it says: so it
+/// is matched as `/`. What would break a request line or end a name early is refused all the same.
+pub fn raw_path(raw: &str) -> Result<Path<'_>, Refusal> {
+    if !raw.starts_with('/') {
+        return Err(NO_SLASH);
+    }
+    // SECURITY: PX-08.
+    if raw.bytes().any(|b| b.is_ascii_control() || b == b'#' || b == b'\\') {
+        return Err(Refusal::bad("a control character, a `#` or a backslash in the path"));
+    }
+    let escapes = raw.split('%').skip(1).filter_map(|rest| {
+        let mut bytes = rest.bytes();
+        Some(bytes.next().and_then(digit)? << 4 | bytes.next().and_then(digit)?)
+    });
+    if escapes.into_iter().any(|b: u8| b.is_ascii_control()) {
+        return Err(CONTROL);
+    }
+    Ok(Path { forward: Cow::Borrowed(raw), matching: Cow::Borrowed("/"), cut: None })
+}
+
+/// Whether a browser would resolve a path into another one (URL Standard, path state).
+pub fn has_dot_segments(raw: &str) -> bool {
+    raw.split('/').any(|segment| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | ".."))
 }
 
 /// Brings the value of a Host header, or an authority without user name, into one spelling (RFC 9110 §7.2).
@@ -157,7 +191,7 @@ fn push_segment(segment: &str, out: &mut String) -> Result<(), Refusal> {
         };
         match value {
             // SECURITY: PX-08, PX-05. Some readers take these for separators or ends, others for letters.
-            0..=0x1f | 0x7f => return Err(Refusal::bad("a control character in the path")),
+            0..=0x1f | 0x7f => return Err(CONTROL),
             b'/' | b'\\' => return Err(Refusal::bad("an encoded slash or a backslash in the path")),
             _ if is_unreserved(value) || (!escaped && is_path_byte(value)) => out.push(char::from(value)),
             _ => out.extend(['%', hex(value >> 4), hex(value)]),
@@ -170,15 +204,17 @@ fn digit(b: u8) -> Option<u8> {
     char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok())
 }
 
-/// `;x`, `.;x`, `..;x`, and the dot segments with an encoded semicolon too.
+/// `;x`, `.;x`, `..;x`, also with an encoded semicolon.
 fn hides_an_empty_name(segment: &str) -> bool {
     let after_dots = segment.trim_start_matches('.');
     let dots = segment.len() - after_dots.len();
-    match dots {
-        0 => after_dots.starts_with(';'),
-        1 | 2 => after_dots.starts_with(';') || after_dots.starts_with("%3B"),
-        _ => false,
-    }
+    dots <= 2 && (after_dots.starts_with(';') || after_dots.starts_with(SEMICOLON))
+}
+
+/// See `Path::cut`. No name becomes empty or a dot segment by it: those were refused.
+fn cut_parameters(matching: &str) -> String {
+    let names = matching.split('/').map(|segment| segment.split(SEMICOLON).next().unwrap_or_default());
+    names.collect::<Vec<_>>().join("/")
 }
 
 /// See `Path::matching`. Takes a canonical path.

@@ -8,7 +8,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::config::settings::{HostMatch, PathMatch, Route};
 
@@ -29,6 +29,8 @@ pub struct Table {
     /// By what follows the first label.
     wildcard: HashMap<Box<str>, Paths>,
     any: Paths,
+    /// PERF: without a raw route no host is looked up for one.
+    raw: bool,
 }
 
 impl Table {
@@ -41,6 +43,8 @@ impl Table {
                 HostMatch::Wildcard(rest) => table.wildcard.entry(rest.as_str().into()).or_default(),
             };
             paths.insert(&route.path, Candidate { methods: route.methods.clone(), index });
+            paths.raw |= route.raw_path;
+            table.raw |= route.raw_path;
         }
         table
     }
@@ -48,7 +52,7 @@ impl Table {
     /// `host` is in lower case without port and trailing dot, `path` normalised and without segment parameters.
     pub fn select(&self, host: &str, path: &str, method: &str) -> Selection {
         let mut excluded = false;
-        for paths in [self.exact.get(host), self.wildcard_of(host), Some(&self.any)].into_iter().flatten() {
+        for paths in self.of(host) {
             match paths.select(path, method) {
                 Selection::Route(index) => return Selection::Route(index),
                 Selection::MethodNotAllowed => excluded = true,
@@ -58,9 +62,28 @@ impl Table {
         if excluded { Selection::MethodNotAllowed } else { Selection::NotFound }
     }
 
+    /// The methods for which `select` finds a route, for the `Allow` of a 405. Empty where some route takes all of them.
+    pub fn methods<'a>(&'a self, host: &str, path: &'a str) -> BTreeSet<&'a str> {
+        let candidates = self.of(host).flat_map(|paths| paths.candidates(path)).flatten();
+        candidates.flat_map(|candidate| &candidate.methods).map(String::as_str).collect()
+    }
+
+    /// Whether paths of this host go upstream as they came.
+    ///
+    /// SECURITY: PX-26: only where the raw route is all that the host can reach. Of a host that a more specific route
+    /// names too, every path is canonical.
+    pub fn takes_raw(&self, host: &str) -> bool {
+        self.raw && self.of(host).next().is_some_and(|paths| paths.raw)
+    }
+
     /// Whether some route names this host, by itself or by a wildcard: a place that a sign-in may return to.
     pub fn knows_host(&self, host: &str) -> bool {
         self.exact.contains_key(host) || self.wildcard_of(host).is_some()
+    }
+
+    /// Most specific first.
+    fn of<'a>(&'a self, host: &str) -> impl Iterator<Item = &'a Paths> {
+        [self.exact.get(host), self.wildcard_of(host), Some(&self.any)].into_iter().flatten()
     }
 
     /// A wildcard stands for one label that is not empty.
@@ -77,6 +100,8 @@ struct Paths {
     /// The whole site is the empty prefix.
     prefix: HashMap<Box<str>, Vec<Candidate>>,
     longest: usize,
+    /// The one route here is for every path and method, and takes paths as they came.
+    raw: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -102,15 +127,19 @@ impl Paths {
     }
 
     fn select(&self, path: &str, method: &str) -> Selection {
-        let exact = self.exact.get(path).map(Vec::as_slice);
         let mut excluded = false;
-        for candidates in exact.into_iter().chain(self.prefixes(path)) {
+        for candidates in self.candidates(path) {
             match candidates.iter().find(|c| c.methods.is_empty() || c.methods.iter().any(|m| m == method)) {
                 Some(candidate) => return Selection::Route(candidate.index),
                 None => excluded = true,
             }
         }
         if excluded { Selection::MethodNotAllowed } else { Selection::NotFound }
+    }
+
+    /// Most specific first.
+    fn candidates<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a [Candidate]> {
+        self.exact.get(path).map(Vec::as_slice).into_iter().chain(self.prefixes(path))
     }
 
     /// Longest first. PX-11: cut at `/` only, so `/public` never matches `/publicx`.

@@ -108,6 +108,34 @@ fn px_26_what_excludes_the_method_is_no_candidate() {
 }
 
 #[test]
+fn px_19_the_methods_of_a_place() {
+    let table = table(&[
+        ("a.b", "=/x", &["PUT"]),
+        ("a.b", "/x", &["POST", "PUT"]),
+        ("a.b", "/x/y", &["PATCH"]),
+        ("*.b", "/", &["DELETE"]),
+        ("", "/", &["GET"]),
+    ]);
+    let methods = |host, path| table.methods(host, path).into_iter().collect::<Vec<_>>().join(" ");
+    assert_eq!(methods("a.b", "/x"), "DELETE GET POST PUT");
+    assert_eq!(methods("a.b", "/x/y"), "DELETE GET PATCH POST PUT");
+    assert_eq!(methods("b.b", "/x"), "DELETE GET");
+    assert_eq!(methods("other", "/x"), "GET");
+}
+
+#[test]
+fn px_26_paths_are_raw_only_where_the_raw_route_is_all_there_is() {
+    let mut raw = route("*.a.b", "/", &[]);
+    raw.raw_path = true;
+    let table = Table::new(&[raw, route("x.a.b", "/app", &[]), route("", "/", &[])]);
+    assert!(table.takes_raw("y.a.b"));
+    for host in ["x.a.b", "a.b", "other", "p.y.a.b"] {
+        assert!(!table.takes_raw(host), "{host}");
+    }
+    assert_eq!(table.select("x.a.b", "/other", "GET"), Selection::Route(0));
+}
+
+#[test]
 fn hosts_that_routes_name() {
     let table = table(&[("", "/", &[]), ("a.b", "/", &[]), ("*.c.d", "/", &[])]);
     for yes in ["a.b", "x.c.d"] {

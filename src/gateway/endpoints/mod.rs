@@ -21,6 +21,7 @@ use super::Gateway;
 use super::admit::Admitted;
 use super::exchange::Exchange;
 use super::respond::Asker;
+use super::site::Site;
 use crate::config::settings::Access;
 use crate::error::{Error, Kind, Result};
 use crate::http::parameter::first;
@@ -61,9 +62,8 @@ impl Call<'_> {
     }
 }
 
-/// Whether Doorward answers this path itself.
-pub fn is_ours(gateway: &Gateway, admitted: &Admitted<'_>) -> bool {
-    let path: &str = &admitted.path.matching;
+/// Whether Doorward answers this path itself; as routes see it.
+pub fn is_ours(gateway: &Gateway, site: &Site, path: &str) -> bool {
     if gateway.is_own(path) {
         return true;
     }
@@ -71,7 +71,7 @@ pub fn is_ours(gateway: &Gateway, admitted: &Admitted<'_>) -> bool {
         "/ping" | "/ready" => true,
         // A public route's own robots.txt is the better one.
         "/robots.txt" => !matches!(
-            gateway.table.select(&admitted.site.host, path, "GET"),
+            gateway.table.select(&site.host, path, "GET"),
             Selection::Route(index) if gateway.rules.get(index).is_some_and(|r| matches!(r.settings.access, Access::Public))
         ),
         _ => false,

@@ -17,18 +17,18 @@ use serde_json::{Map, Value};
 use tokio_util::task::TaskTracker;
 
 use super::admit::{Admitted, admit};
-use super::authorize::{Verdict, decide};
+use super::authorize::{self, Verdict, decide};
 use super::conn::{Conn, Open, Worker};
 use super::exchange::{Begin, Exchange};
+use super::route::{self, Head, Routed};
 use super::rules::Rules;
 use super::unfit::Unfit;
 use super::who::Who;
-use super::{Gateway, X_REQUEST_ID, endpoints, forward};
+use super::{Gateway, X_REQUEST_ID, endpoints, forward, resource};
 use crate::clock;
 use crate::config::settings::{Access, IdentityValue, Mode, Target, Unauthenticated};
 use crate::policy::{Answer, List, Trace};
 use crate::provider::Provider;
-use crate::route::Selection;
 use crate::secret::Secret;
 use crate::session::data::{Begun, Tokens};
 use crate::session::identity::Identity;
@@ -198,25 +198,34 @@ pub async fn explain(gateway: &Gateway, question: Question) -> Result<Explanatio
         client: admitted.client,
         ..explanation
     };
-    if endpoints::is_ours(gateway, &admitted) {
+    if resource::answer(gateway, &admitted, &parts.method).is_some()
+        || endpoints::is_ours(gateway, &admitted.site, &admitted.path.matching)
+    {
         return Ok(placed(Explanation { status: None, ..blank(Outcome::Own, "one of Doorward's own endpoints", 0) }));
     }
-    let selection = gateway.table.select(&admitted.site.host, &admitted.path.matching, parts.method.as_str());
-    let rules = match selection {
-        Selection::Route(index) => gateway.rules.get(index),
-        Selection::MethodNotAllowed => {
+    let head = Head { method: &parts.method, headers: &parts.headers, has_body: false };
+    let (rules, preflight) = match route::route(gateway, &admitted.site, &admitted.path, &head) {
+        Routed::To(rules) => (rules, false),
+        Routed::Preflight(rules) => (rules, true),
+        Routed::Ambiguous => {
+            return Ok(placed(blank(Outcome::BadRequest, "an encoded semicolon in the path", 400)));
+        }
+        Routed::MethodNotAllowed => {
             return Ok(placed(blank(Outcome::MethodNotAllowed, "routes match, but none with this method", 405)));
         }
-        Selection::NotFound => None,
+        Routed::NotFound => return Ok(placed(blank(Outcome::NotFound, "no route matches", 404))),
     };
-    let Some(rules) = rules else { return Ok(placed(blank(Outcome::NotFound, "no route matches", 404))) };
 
-    let asks = !matches!(rules.settings.access, Access::Public | Access::Deny);
+    let asks = !preflight && !matches!(rules.settings.access, Access::Public | Access::Deny);
     if let Some(caller) = question.caller.filter(|_| asks) {
         sign_in(gateway, rules, &mut exchange, &caller).await?;
     }
     let mut tried = Collected::default();
-    let verdict = decide(rules, &exchange, &parts.headers, &mut tried);
+    let verdict = if preflight {
+        authorize::preflight(rules, &exchange)
+    } else {
+        decide(rules, &exchange, &parts.headers, &mut tried)
+    };
     let (decision, reason) = outcome(rules, &verdict);
     let passes = matches!(decision, Outcome::Allow | Outcome::Observe) && rules.upstream.is_some();
     let upstream = match passes.then(|| sent(gateway, rules, &exchange, &admitted, &parts)).transpose() {

@@ -67,9 +67,40 @@ fn px_04_decoded_once_only() {
 #[test]
 fn px_05_parameters() {
     refused(&["/public/..;/admin", "/public/.;x/admin", "/%2e%2e;a", "/;/admin", "/;x", "/a/%2e.;", "/a/..%3bx/b"]);
+    refused(&["/%3b/admin", "/a/%3Bx", "/a/.%3B/b"]);
     check(&[("/public;x=/../admin", "/admin"), ("/admin;x", "/admin;x"), ("/a;b;c/d;e", "/a;b;c/d;e")]);
     for (raw, want) in [("/admin;x", "/admin"), ("/a;b;c/d;e/", "/a/d/"), ("/a%3bx", "/a%3Bx"), ("/...;x", "/...")] {
         assert_eq!(canonical_path(raw).unwrap().matching, want, "{raw}");
+    }
+}
+
+#[test]
+fn px_05_an_encoded_semicolon_has_two_readings() {
+    let cut = |raw: &str| canonical_path(raw).unwrap().cut;
+    assert_eq!(cut("/admin%3bx/%3f%3by;z/").as_deref(), Some("/admin/%3F/"));
+    assert_eq!(cut("/admin;x%3by"), None, "cut off by either");
+    assert_eq!(cut("/a%253bx"), None);
+}
+
+#[test]
+fn px_08_what_no_raw_path_may_hold() {
+    for raw in ["/", "//", "/a%2fb", "/../x", "/a;b/..;c", "/%", "/%zz", "/%2", "/a%5Cb", "/é", "/%E9", "/a%20", "/{x}"]
+    {
+        let path = raw_path(raw).unwrap();
+        assert_eq!((&*path.forward, &*path.matching, path.cut), (raw, "/", None), "{raw}");
+    }
+    for raw in ["", "a", "*", "/a%00", "/a%0d%0A", "/%1f", "/%7F", "/a\\b", "/a#b", "/\t", "/\u{7f}", "/%%00"] {
+        assert!(raw_path(raw).is_err(), "{raw}");
+    }
+}
+
+#[test]
+fn r_09_what_a_browser_resolves() {
+    for raw in ["/..", "/a/../b", "/./a", "/a/%2e%2E/b", "/.%2e", "/%2e"] {
+        assert!(has_dot_segments(raw), "{raw}");
+    }
+    for raw in ["/", "//", "/...", "/..;x/a", "/a..", "/%252e%252e/a"] {
+        assert!(!has_dot_segments(raw), "{raw}");
     }
 }
 
