@@ -11,6 +11,8 @@ use std::fmt;
 pub enum Kind {
     /// The request cannot be understood in exactly one way (400).
     BadRequest,
+    /// A form that weighs more than it may (413).
+    BodyTooLarge,
     /// The callback does not belong to a sign-in of this browser (400).
     Callback,
     /// A sign-in answer of the provider that fails a check of OpenID Connect Core §3.1.3.7 (400).
@@ -43,6 +45,7 @@ impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BadRequest => "bad_request",
+            Self::BodyTooLarge => "body_too_large",
             Self::Callback => "callback",
             Self::IdToken => "id_token",
             Self::Internal => "internal",
@@ -87,7 +90,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     pub fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
         let side = match kind {
-            Kind::BadRequest | Kind::Callback | Kind::RateLimited | Kind::Token => Side::Client,
+            Kind::BadRequest | Kind::BodyTooLarge | Kind::Callback | Kind::RateLimited | Kind::Token => Side::Client,
             Kind::Internal => Side::Internal,
             Kind::IdToken
             | Kind::KeysUnavailable

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use doorward::config::settings::{
-    Access, ClientAuth, CustomClaim, Form, HostMatch, IdentityValue, Listen, Par, PathMatch, RedisServers, SameSite,
-    Settings, Source, Store, Target, TokenIssuer,
+    Access, Callback, ClientAuth, CustomClaim, Flow, Form, HostMatch, IdentityValue, Listen, Par, PathMatch,
+    RedisServers, ResponseMode, SameSite, Settings, Source, Store, Target, TokenIssuer,
 };
 use doorward::config::{Flags, Problem, Problems, Sources, find_file, known_keys, load};
 use tempfile::TempDir;
@@ -200,8 +200,23 @@ fn the_defaults_that_the_example_shows_are_the_defaults() {
             header = bare;
         }
         // Examples of what has no default.
-        let examples =
-            ["state_dir", "extra_params", "post_logout", "ca ", "cert", "key ", "host", "methods", "allow", "deny"];
+        let examples = [
+            "state_dir",
+            "extra_params",
+            "label",
+            "authorization_url",
+            "token_url",
+            "userinfo_url",
+            "emails_url",
+            "post_logout",
+            "ca ",
+            "cert",
+            "key ",
+            "host",
+            "methods",
+            "allow",
+            "deny",
+        ];
         let more = ["require", "origins", "issuers", "audience"];
         let is_example = examples.iter().chain(&more).any(|key| bare.starts_with(key));
         let is_key =
@@ -361,7 +376,6 @@ fn redis_is_read_with_its_defaults() {
 fn keys_of_other_versions_say_so() {
     for (section, line) in [
         ("[provider.main]", "client_auth = \"private_key_jwt\""),
-        ("[provider.main]", "kind = \"oauth2\""),
         ("[provider.main]", "dpop = false"),
         ("[server]", "proxy_protocol = false"),
         ("[server]", "listen = \"fd:3\""),
@@ -469,7 +483,10 @@ fn rules_of_routes() {
             "path = \"/x\"\nupstream = \"status:204\"\naccess = \"policy\"\npolicy = \"p\"\nallow = [{ user = \"a\" }]",
             "route[2].policy",
         ),
-        ("path = \"/x\"\nupstream = \"status:204\"\naccess = \"authenticated\"\nprovider = \"q\"", "route[2].provider"),
+        (
+            "path = \"/x\"\nupstream = \"status:204\"\naccess = \"authenticated\"\nprovider = \"q\"",
+            "route[2].provider[1]",
+        ),
         ("path = \"/x\"\nhost = \"a.*.b\"\nupstream = \"status:204\"\naccess = \"public\"", "route[2].host"),
         ("path = \"/x\"\nhost = \"a:80\"\nupstream = \"status:204\"\naccess = \"public\"", "route[2].host"),
         ("path = \"/x\"\nhost = \"*.*.b\"\nupstream = \"status:204\"\naccess = \"public\"", "route[2].host"),
@@ -602,13 +619,94 @@ fn a_route_in_full() {
 }
 
 #[test]
-fn several_providers_must_be_named() {
-    let second = "[provider.second]\nissuer = \"https://two.example.com\"\nclient_id = \"d\"\n";
-    assert_eq!(only_problem(&format!("{LEAST}{second}")).key, "route[1].provider");
-    let empty = format!("{}{second}", with("[[route]]", "provider = \"\""));
-    assert_eq!(only_problem(&empty).key, "route[1].provider");
-    let text = format!("{}{second}", with("[[route]]", "provider = \"second\""));
-    assert_eq!(Case::of(&text).settings().routes[0].providers, [1]);
+fn b_03_several_providers_are_chosen_from_and_each_has_a_callback_of_its_own() {
+    let second = "[provider.second]\nissuer = \"https://two.example.com\"\nclient_id = \"d\"\nlabel = \"Second\"\n";
+    let of = |line: &str| Case::of(&format!("{}{second}", with("[[route]]", line))).settings();
+    let settings = of("provider = \"\"");
+    assert_eq!(settings.routes[0].providers, [0, 1]);
+    assert_eq!(settings.providers[1].label, "Second");
+    let paths: Vec<_> = settings.providers.iter().map(|p| p.callback_path("/oauth2")).collect();
+    assert_eq!(paths, ["/oauth2/callback/main", "/oauth2/callback/second"]);
+    assert_eq!(of("provider = \"second\"").routes[0].providers, [1]);
+    assert_eq!(of("provider = [\"second\", \"main\", \"second\"]").routes[0].providers, [1, 0]);
+    assert_eq!(Case::of(LEAST).settings().providers[0].callback_path("/oauth2"), "/oauth2/callback");
+    let shared = format!("{}{second}", with("[provider.main]", "callback = \"shared\""));
+    assert_eq!(Case::of(&shared).settings().providers[0].callback, Callback::Shared);
+
+    for (text, key) in [
+        (format!("{}{second}", with("[[route]]", "provider = []")), "route[1].provider"),
+        (format!("{}{second}", with("[[route]]", "provider = [\"other\"]")), "route[1].provider[1]"),
+        (
+            format!("{LEAST}[provider.\"a b\"]\nissuer = \"https://two.example.com\"\nclient_id = \"d\"\n"),
+            "provider.a b",
+        ),
+    ] {
+        assert_eq!(only_problem(&text).key, key, "{text}");
+    }
+}
+
+const GITHUB: &str = r#"
+[provider.github]
+kind = "oauth2"
+authorization_url = "https://github.com/login/oauth/authorize"
+token_url = "https://github.com/login/oauth/access_token"
+userinfo_url = "https://api.github.com/user"
+client_id = "d"
+client_secret = "s3cret-of-the-client"
+"#;
+
+#[test]
+fn a_provider_without_openid_is_written_out() {
+    let text = format!("{LEAST}{GITHUB}emails_url = \"https://api.github.com/user/emails\"\n");
+    let settings = Case::of(&text).settings();
+    let github = &settings.providers[0];
+    assert!(!github.is_openid() && github.scopes.is_empty());
+    assert_eq!(
+        (github.claims.user.as_str(), github.issuer.as_str()),
+        ("id", "https://github.com/login/oauth/authorize")
+    );
+    for (line, key) in [
+        ("issuer = \"https://github.com\"", "provider.github.issuer"),
+        ("id_token_algs = [\"ES256\"]", "provider.github.id_token_algs"),
+        ("callback = \"shared\"", "provider.github.callback"),
+        ("flow = \"implicit_form_post\"", "provider.github.flow"),
+        ("emails_url = \"http://api.github.com/emails\"", "provider.github.emails_url"),
+    ] {
+        assert_eq!(only_problem(&format!("{LEAST}{GITHUB}{line}\n")).key, key, "{line}");
+    }
+    let without = GITHUB.replace("userinfo_url = \"https://api.github.com/user\"", "");
+    assert_eq!(only_problem(&format!("{LEAST}{without}")).key, "provider.github.userinfo_url");
+    assert_eq!(
+        only_problem(&with("[provider.main]", "token_url = \"https://x.example\"")).key,
+        "provider.main.token_url"
+    );
+    let required = format!("{}{GITHUB}", with("[[route]]", "require = { max_age = \"5m\" }"));
+    assert_eq!(only_problem(&required).key, "route[1].require");
+}
+
+#[test]
+fn c_24_form_post_and_the_implicit_flow_are_asked_for_by_name() {
+    let main = |line: &str| Case::of(&with("[provider.main]", line)).settings();
+    let settings = main("response_mode = \"form_post\"");
+    assert_eq!((settings.providers[0].flow, settings.providers[0].response_mode), (Flow::Code, ResponseMode::FormPost));
+    assert!(settings.warnings.is_empty());
+    let settings = main("flow = \"implicit_form_post\"");
+    assert_eq!(settings.providers[0].response_mode, ResponseMode::FormPost);
+    assert!(settings.warnings[0].contains("RFC 9700 §2.1.2"), "{:?}", settings.warnings);
+    let query = with("[provider.main]", "flow = \"implicit_form_post\"\nresponse_mode = \"query\"");
+    assert_eq!(only_problem(&query).key, "provider.main.response_mode");
+    let plain = with("[provider.main]", "response_mode = \"form_post\"")
+        .replace("https://app.example.com", "http://localhost:1");
+    assert!(Case::of(&plain).settings().warnings[0].contains("plain http"));
+}
+
+#[test]
+fn a_hand_over_needs_a_store_and_no_shared_cookie() {
+    let session = |lines: &str| with("[session]", lines);
+    assert!(Case::of(&session("hand_over = true\nstore = \"memory\"")).settings().session.hand_over);
+    for lines in ["hand_over = true", "hand_over = true\nstore = \"memory\"\ncookie_domain = \"example.com\""] {
+        assert_eq!(only_problem(&session(lines)).key, "session.hand_over", "{lines}");
+    }
 }
 
 #[test]

@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::{FAILED, control, fail, misconfigured, sources};
-use crate::config::settings::{Settings, Target};
+use crate::config::settings::{Access, HostMatch, Provider, Route, Settings, Target};
 use crate::config::{Flags, load};
+use crate::http::origin::Origin;
 use crate::net::dial::Endpoint;
 use crate::net::tls;
-use crate::provider::{Provider, dpop_key};
+use crate::provider::{self, dpop_key};
 use crate::store::redis::Redis;
 use crate::store::{Event, Listener};
 
@@ -28,7 +29,7 @@ pub(super) fn check(config: Option<PathBuf>, connect: bool) -> ExitCode {
         return fail(super::MISUSED, &format!("server.tls: {error}"));
     }
     for provider in &settings.providers {
-        if let Err(error) = Provider::check(provider) {
+        if let Err(error) = provider::Provider::check(provider) {
             return fail(super::MISUSED, &error.to_string());
         }
     }
@@ -39,7 +40,33 @@ pub(super) fn check(config: Option<PathBuf>, connect: bool) -> ExitCode {
         settings.providers.len(),
         settings.server.public_url
     );
+    for line in redirect_uris(&settings) {
+        let _ = writeln!(out, "{line}");
+    }
     if connect { control(try_all(&settings)) } else { ExitCode::SUCCESS }
+}
+
+/// What to register at each provider, a line each: the callback of every host where people sign in.
+fn redirect_uris(settings: &Settings) -> Vec<String> {
+    let public = &settings.server.public_url;
+    let mut origins = vec![public.clone()];
+    let asks = |route: &&Route| !matches!(route.access, Access::Public | Access::Deny);
+    for route in settings.routes.iter().filter(asks).filter(|_| !settings.session.hand_over) {
+        let host = match &route.host {
+            HostMatch::Any => continue,
+            HostMatch::Exact(host) => host.clone(),
+            HostMatch::Wildcard(rest) => format!("*.{rest}"),
+        };
+        let origin = Origin::new(public.scheme(), host, public.port());
+        if !origins.contains(&origin) {
+            origins.push(origin);
+        }
+    }
+    let of = |provider: &Provider| {
+        let (name, path) = (&provider.name, provider.callback_path(&settings.server.prefix));
+        origins.iter().map(|origin| format!("redirect URI of provider {name}: {origin}{path}")).collect::<Vec<_>>()
+    };
+    settings.providers.iter().flat_map(of).collect()
 }
 
 /// Asks everything that the configuration names, and prints a line for each.
@@ -56,7 +83,7 @@ async fn try_all(settings: &Settings) -> ExitCode {
     for provider in &settings.providers {
         let name = format!("provider {} ({})", provider.name, provider.issuer);
         let key = dpop_key(provider, &settings.session.keys);
-        let made = Provider::new(provider, &[], key, tokio::runtime::Handle::current(), Arc::new(|_, _| {}));
+        let made = provider::Provider::new(provider, &[], key, tokio::runtime::Handle::current(), Arc::new(|_, _| {}));
         match made {
             Err(error) => say(name, Err(error.to_string())),
             Ok(made) => {

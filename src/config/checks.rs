@@ -7,7 +7,7 @@ use super::key::Key;
 use super::read::Reader;
 use super::server;
 use super::session::is_within;
-use super::settings::{Access, HostMatch, Issuer, PathMatch, Route, Session};
+use super::settings::{Access, HostMatch, Issuer, PathMatch, Provider, ResponseMode, Route, Session};
 
 pub(super) fn routes(reader: &Reader, routes: &[Route], session: &Session) {
     for (n, route) in routes.iter().enumerate() {
@@ -72,6 +72,20 @@ pub(super) fn plain_http(reader: &Reader, read: &server::Read, routes: &[Route])
         format!("\"{origin}\" is plain http, and routes sign people in"),
         "Write https:// (TLS here or in front); or, in a network that you trust, insecure = true in [server].",
     );
+}
+
+/// A cookie that comes with another site's form has to be `Secure` (RFC 6265bis §5.7).
+pub(super) fn form_post(reader: &Reader, read: &server::Read, providers: &[Provider]) {
+    if read.public_url.as_ref().is_none_or(|origin| origin.is_https()) {
+        return;
+    }
+    for provider in providers.iter().filter(|p| p.response_mode == ResponseMode::FormPost) {
+        reader.warn(format!(
+            "provider.{}.response_mode is form_post and public_url is plain http: \
+             a sign-in only comes back from a provider on this site.",
+            provider.name
+        ));
+    }
 }
 
 /// Not the stand-in for one that was reported.

@@ -27,7 +27,7 @@ pub(super) fn issuer(name: String, table: Table<'_>) -> Issuer {
         clock_skew: provider::clock_skew(&table),
         timeout: table.timeout("timeout", seconds(10)),
         ca: table.text("ca").map(PathBuf::from),
-        claims: provider::claims(table.section("claims")),
+        claims: provider::claims(table.section("claims"), "sub"),
         jwks_url,
         insecure,
         name,

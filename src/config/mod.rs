@@ -22,6 +22,7 @@ mod secrets;
 mod server;
 mod session;
 pub mod settings;
+mod sign_in;
 mod upstream;
 mod values;
 
@@ -113,8 +114,10 @@ fn settings_of(reader: &Reader) -> Settings {
     let root = reader.root();
     let server = server::server(root.section("server"));
     let admin = server::admin(&root, &server.server);
+    let providers = root.chosen("provider");
+    let several = providers.len() > 1;
     let providers: Vec<_> =
-        root.chosen("provider").into_iter().map(|(name, table)| provider::provider(name, table)).collect();
+        providers.into_iter().map(|(name, table)| provider::provider(name, table, several)).collect();
     let sections = rules::Sections {
         providers: providers.iter().map(|p| p.name.clone()).collect(),
         issuers: root.names("issuer"),
@@ -150,6 +153,7 @@ fn settings_of(reader: &Reader) -> Settings {
     }
     checks::routes(reader, &routes, &session);
     checks::plain_http(reader, &server, &routes);
+    checks::form_post(reader, &server, &providers);
     root.close(&["forward_auth"]);
     Settings {
         server: server.server,

@@ -8,7 +8,8 @@ use url::Url;
 use super::client_auth;
 use super::problem::Reason;
 use super::read::Table;
-use super::settings::{Callback, Claims, Flow, OWN_PARAMETERS, Par, Provider, ProviderKind, ResponseMode};
+use super::settings::{Claims, OWN_PARAMETERS, Par, Provider};
+use super::sign_in;
 use super::values::{self, seconds};
 use crate::http::origin::Origin;
 use crate::secret::Secret;
@@ -17,23 +18,30 @@ const ALGORITHMS: [&str; 12] =
     ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384", "HS512"];
 
 /// Keys of the contract that this version does not have.
-const LATER: [&str; 6] = ["authorization_url", "flow", "jwks_url", "kind", "token_url", "userinfo_url"];
+const LATER: [&str; 1] = ["jwks_url"];
 
-pub(super) fn provider(name: String, table: Table<'_>) -> Provider {
+/// `several`: there are other providers beside it.
+pub(super) fn provider(name: String, table: Table<'_>, several: bool) -> Provider {
     let insecure = table.boolean("insecure", false);
     let client = client_auth::client(&table);
+    let is_openid = sign_in::is_openid(&table);
+    let kind = sign_in::kind(&table, is_openid, insecure);
+    let (flow, response_mode) = sign_in::flow(&table, &name, is_openid);
     let provider = Provider {
-        kind: ProviderKind::Oidc,
+        label: table.text("label").unwrap_or_else(|| name.clone()),
+        issuer: match is_openid {
+            true => issuer(&table, "provider", &name, insecure),
+            false => sign_in::stand_in(&table, &name, insecure, &kind),
+        },
         client_auth: client.auth,
         client_key: client.key,
         client_cert: client.cert,
         dpop: table.boolean("dpop", false),
-        flow: Flow::Code,
-        response_mode: ResponseMode::Query,
-        callback: Callback::Shared,
-        issuer: issuer(&table, "provider", &name, insecure),
+        flow,
+        response_mode,
+        callback: sign_in::callback(&table, &name, several, is_openid),
         client_id: client_id(&table),
-        scopes: scopes(&table),
+        scopes: scopes(&table, is_openid),
         extra_params: table.table("extra_params").map(extra_params).unwrap_or_default(),
         par: table
             .choice("par", &[("auto", Par::Auto), ("required", Par::Required), ("off", Par::Off)], &[])
@@ -44,8 +52,9 @@ pub(super) fn provider(name: String, table: Table<'_>) -> Provider {
         ca: table.text("ca").map(PathBuf::from),
         clock_skew: clock_skew(&table),
         insecure,
-        claims: claims(table.section("claims")),
+        claims: claims(table.section("claims"), if is_openid { "sub" } else { "id" }),
         client_secret: client.secret,
+        kind,
         name,
     };
     table.close(&LATER);
@@ -109,7 +118,7 @@ fn client_id(table: &Table<'_>) -> String {
     client_id.unwrap_or_default()
 }
 
-fn scopes(table: &Table<'_>) -> Vec<String> {
+fn scopes(table: &Table<'_>, is_openid: bool) -> Vec<String> {
     let scopes = table.list("scopes", |text| {
         // scope-token of RFC 6749 §3.3
         let fits = |b: u8| b == 0x21 || (0x23..=0x5b).contains(&b) || (0x5d..=0x7e).contains(&b);
@@ -119,9 +128,10 @@ fn scopes(table: &Table<'_>) -> Vec<String> {
         Ok(text.to_owned())
     });
     let Some(scopes) = scopes else {
-        return ["openid", "profile", "email"].map(str::to_owned).to_vec();
+        let usual: &[&str] = if is_openid { &["openid", "profile", "email"] } else { &[] };
+        return usual.iter().map(|scope| (*scope).to_owned()).collect();
     };
-    if !scopes.iter().any(|s| s == "openid") {
+    if is_openid && !scopes.iter().any(|s| s == "openid") {
         table.problem("scopes", "lacks \"openid\"", "Add it: without it the provider sends no ID token.");
     }
     scopes
@@ -177,10 +187,11 @@ fn post_logout_redirect_uri(text: &str) -> Result<String, Reason> {
     Ok(text.to_owned())
 }
 
-pub(super) fn claims(table: Table<'_>) -> Claims {
+/// `user`: the claim that names a person where none is written.
+pub(super) fn claims(table: Table<'_>, user: &str) -> Claims {
     let claim = |name, default: &str| table.parse(name, values::claim).unwrap_or_else(|| default.to_owned());
     let claims = Claims {
-        user: claim("user", "sub"),
+        user: claim("user", user),
         email: claim("email", "email"),
         name: claim("name", "name"),
         groups: claim("groups", "groups"),

@@ -69,9 +69,10 @@ pub(super) fn route(mut table: Table<'_>, context: &Context<'_>, claims: &mut Ve
     let name = name.unwrap_or_else(|| default_name(&host, &path, &methods));
     let unauthenticated =
         [("auto", Unauthenticated::Auto), ("redirect", Unauthenticated::Redirect), ("401", Unauthenticated::Status401)];
+    let providers = providers(&table, word, context);
     let route = Route {
-        providers: provider(&table, word, context).into_iter().collect(),
-        require: table.table("require").map(require).unwrap_or_default(),
+        require: required(&table, &providers, context),
+        providers,
         origins: table.list("origins", origin).unwrap_or_default(),
         strip_prefix: strip_prefix(&table, &path),
         machine: table.table("machine").map(|of| machine::machine(of, context)),
@@ -283,27 +284,50 @@ fn default_name(host: &HostMatch, path: &PathMatch, methods: &[String]) -> Strin
     if methods.is_empty() { format!("{host}{path}") } else { format!("{host}{path} {}", methods.join(",")) }
 }
 
-fn provider(table: &Table<'_>, word: Word, context: &Context<'_>) -> Option<usize> {
+/// Who may sign people in here: those named; else all of them, where anybody is asked to sign in at all.
+fn providers(table: &Table<'_>, word: Word, context: &Context<'_>) -> Vec<usize> {
     let named =
-        table.parse("provider", |text| {
+        table.list("provider", |text| {
             context.providers.iter().position(|p| p.name == text).ok_or_else(|| {
                 Reason::new("is the name of no provider", "Write the NAME of a [provider.NAME] section.")
             })
         });
-    if named.is_some() || !table.lacks("provider") || matches!(word, Word::Public | Word::Deny) {
-        return named;
-    }
-    match context.providers {
-        [] => {
-            table.missing("provider", "This route asks for a sign-in: add a [provider.NAME] section.");
-            None
+    let asks = !matches!(word, Word::Public | Word::Deny);
+    match named {
+        Some(named) => {
+            if named.is_empty() && asks {
+                table.problem("provider", "is empty", "Write the NAME of one, or remove it: then it is all of them.");
+            }
+            named
+                .iter()
+                .enumerate()
+                .filter(|(n, index)| !named.iter().take(*n).any(|i| i == *index))
+                .map(|(_, i)| *i)
+                .collect()
         }
-        [_] => Some(0),
-        _ => {
-            table.missing("provider", "There are several: write the NAME of the one that signs people in here.");
-            None
+        // Reported.
+        None if !table.lacks("provider") || !asks => Vec::new(),
+        None => {
+            if context.providers.is_empty() {
+                table.missing("provider", "This route asks for a sign-in: add a [provider.NAME] section.");
+            }
+            (0..context.providers.len()).collect()
         }
     }
+}
+
+/// What only an ID token can say cannot be required of a provider that sends none.
+fn required(table: &Table<'_>, providers: &[usize], context: &Context<'_>) -> Require {
+    let require = table.table("require").map(require).unwrap_or_default();
+    let silent = providers.iter().filter_map(|index| context.providers.get(*index)).find(|p| !p.is_openid());
+    if let Some(silent) = silent.filter(|_| require != Require::default()) {
+        table.problem(
+            "require",
+            format!("can never be met by provider {}, which has no OpenID", silent.name),
+            "Remove it, or name the other providers in provider.",
+        );
+    }
+    require
 }
 
 fn require(table: Table<'_>) -> Require {

@@ -42,7 +42,7 @@ pub(super) fn session(table: Table<'_>, public_url: Option<&Origin>) -> Session 
         refresh_before: table.duration("refresh_before", seconds(60)),
         refresh_grace: table.duration("refresh_grace", seconds(60)),
         store,
-        hand_over: false,
+        hand_over: hand_over(&table, store),
         redis,
     };
     if !table.has("keys") && table.reader().layers.has_file() {
@@ -54,6 +54,25 @@ pub(super) fn session(table: Table<'_>, public_url: Option<&Origin>) -> Session 
     }
     table.close(&[]);
     session
+}
+
+fn hand_over(table: &Table<'_>, store: Store) -> bool {
+    let hand_over = table.boolean("hand_over", false);
+    if hand_over && store == Store::Cookie {
+        table.problem(
+            "hand_over",
+            "needs sessions in a store: two cookies would hold one refresh token, and the first to use it would end the other",
+            "Write store = \"redis\", or \"memory\" for a single instance.",
+        );
+    }
+    if hand_over && !table.lacks("cookie_domain") {
+        table.problem(
+            "hand_over",
+            "stands beside cookie_domain, which shares sign-ins already",
+            "Keep cookie_domain where every host is below it, else hand_over.",
+        );
+    }
+    hand_over
 }
 
 fn cookie(text: &str, https: bool, has_domain: bool) -> Result<String, Reason> {

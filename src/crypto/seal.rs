@@ -23,6 +23,8 @@ pub enum Purpose {
     Card,
     /// A form of ours, for one session.
     Form,
+    /// A sign-in on its way from one host of ours to another.
+    HandOver,
     /// How often a browser came back from a sign-in without its session.
     Loop,
     /// One sign-in in progress.
@@ -39,6 +41,7 @@ impl Purpose {
         match self {
             Self::Card => b"card",
             Self::Form => b"form",
+            Self::HandOver => b"hand over",
             Self::Loop => b"loop",
             Self::Login => b"login",
             Self::Logout => b"logout",

@@ -126,6 +126,11 @@ fn facts<'a>(who: Who<'a>, nobody: Facts<'a>) -> Facts<'a> {
 }
 
 fn step_up(rules: &Rules, who: Who<'_>, now_ms: u64) -> Verdict {
+    if is_strong_enough(rules, who, now_ms) { Verdict::Allow } else { Verdict::StepUp }
+}
+
+/// Whether the sign-in was such as the route requires.
+pub fn is_strong_enough(rules: &Rules, who: Who<'_>, now_ms: u64) -> bool {
     let (require, identity) = (&rules.settings.require, who.identity());
     let acr = require.acr.is_empty() || identity.acr.as_ref().is_some_and(|acr| require.acr.contains(acr));
     // The same tolerance as when the ID token was checked: a sign-in that passed there must not be asked again here.
@@ -136,5 +141,5 @@ fn step_up(rules: &Rules, who: Who<'_>, now_ms: u64) -> Verdict {
             .auth_time
             .is_some_and(|at| at <= now + skew && now.saturating_sub(at) <= max.as_secs().saturating_add(skew))
     });
-    if acr && fresh { Verdict::Allow } else { Verdict::StepUp }
+    acr && fresh
 }

@@ -21,6 +21,7 @@ pub mod authorize;
 pub mod bearer;
 pub mod body;
 pub mod challenge;
+pub mod choice;
 pub mod conn;
 pub mod endpoints;
 pub mod exchange;
@@ -235,8 +236,8 @@ impl Gateway {
         Stamp { signer: &self.signer, audience: site.origin.host(), now_ms: exchange.now_ms }
     }
 
-    fn redirect_uri(&self, site: &Site) -> String {
-        format!("{}{}/callback", site.origin, self.settings.server.prefix)
+    fn redirect_uri(&self, site: &Site, provider: &Provider) -> String {
+        format!("{}{}", site.origin, provider.settings().callback_path(&self.settings.server.prefix))
     }
 }
 

@@ -263,6 +263,7 @@ impl<'a> Asker<'a> {
                     self.answer(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many attempts", &lines, Vec::new());
                 reply::with(reply, RETRY_AFTER, HeaderValue::from_static("30"))
             }
+            Kind::BodyTooLarge => self.refused(StatusCode::PAYLOAD_TOO_LARGE, "The form is too large."),
             Kind::BadRequest => self.refused(StatusCode::BAD_REQUEST, "The request could not be understood."),
             Kind::Token => self.unauthorized(true, &start, vec![www_authenticate::plain()]),
             Kind::UpstreamFailed => {
@@ -320,8 +321,9 @@ impl<'a> Asker<'a> {
     /// The page instead of a fourth redirect.
     pub fn looping(&self) -> Reply {
         let lines = [
-            "You signed in three times within a minute, but your browser never brought the session back. Going round again would not help.",
+            "You signed in several times within a minute, but your browser never brought back a session that this page takes. Going round again would not help.",
             "Most often cookies are blocked, or the address in the browser is not the one configured as public_url: another host name, http instead of https, or a cookie domain that does not fit. A session too large for a cookie looks the same.",
+            "It also happens where two parts of a site want sign-ins at different services and each of them leads to the other.",
         ];
         let actions = vec![Action::link("Open the start page", "/")];
         self.answer(StatusCode::BAD_REQUEST, "sign_in_loop", "The sign-in goes round in circles", &lines, actions)
@@ -359,7 +361,7 @@ fn is_our_fault(error: &Error) -> bool {
 /// The operator's line: what a peer caused is for debugging, the rest is worth waking up for.
 fn log(error: &Error, id: &str) {
     match error.kind() {
-        Kind::BadRequest | Kind::Callback | Kind::RateLimited | Kind::Token => {
+        Kind::BadRequest | Kind::BodyTooLarge | Kind::Callback | Kind::RateLimited | Kind::Token => {
             tracing::debug!(request_id = id, kind = error.kind().as_str(), error = %Safe(&error.to_string()), "request failed");
         }
         _ => {

@@ -85,7 +85,7 @@ impl Rules {
         }
     }
 
-    fn provider_of(&self, session: &Session) -> Option<&Arc<Provider>> {
+    pub fn provider_of(&self, session: &Session) -> Option<&Arc<Provider>> {
         self.providers.iter().find(|p| p.name() == session.data.provider && p.issuer() == session.data.issuer)
     }
 

@@ -208,6 +208,12 @@ impl Attributes {
         self.build(name, value, max_age, SameSite::Lax)
     }
 
+    /// As `set`, for what another site's form must bring along: SameSite=None, which browsers take with `Secure` only.
+    /// Over plain http it is Lax, which is good enough on this machine.
+    pub fn set_cross_site(&self, name: &str, value: &str, max_age: Duration) -> Option<HeaderValue> {
+        self.build(name, value, max_age, if self.secure { SameSite::None } else { SameSite::Lax })
+    }
+
     /// A deletion: the same name, path, domain and security as when it was set (K-05).
     pub fn clear(&self, name: &str) -> Option<HeaderValue> {
         self.build(name, "", Duration::ZERO, self.same_site)

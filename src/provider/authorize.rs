@@ -10,8 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 use url::Url;
 
-use crate::config::settings::OWN_PARAMETERS;
-use crate::config::settings::Par;
+use crate::config::settings::{Flow, OWN_PARAMETERS, Par, ResponseMode};
 use crate::crypto::json;
 use crate::error::{Error, Kind, Result};
 use crate::provider::discovery::Metadata;
@@ -58,15 +57,17 @@ impl Provider {
     }
 
     /// RFC 9207: whether an authorization response, good or bad, came from this provider. An `iss` that was not
-    /// announced is held to the same (I-03).
+    /// announced is held to the same (I-03). Without OpenID there is no issuer to compare with. `must_say`: it counts only
+    /// with an `iss`, announced or not.
     ///
     /// # Errors
     /// `Callback`.
-    pub fn check_issuer(&self, metadata: &Metadata, iss: Option<&str>) -> Result<()> {
+    pub fn check_issuer(&self, metadata: &Metadata, iss: Option<&str>, must_say: bool) -> Result<()> {
         match iss {
+            _ if !self.settings.is_openid() => Ok(()),
             Some(iss) if iss == self.settings.issuer => Ok(()),
             Some(_) => Err(Error::new(Kind::Callback, "the answer is of another issuer than the one asked")),
-            None if metadata.authorization_response_iss => {
+            None if metadata.authorization_response_iss || must_say => {
                 Err(Error::new(Kind::Callback, "the answer does not say which issuer it is of"))
             }
             None => Ok(()),
@@ -74,21 +75,33 @@ impl Provider {
     }
 
     fn parameters(&self, request: &AuthorizationRequest<'_>) -> Vec<(String, String)> {
+        let is_openid = self.settings.is_openid();
+        let implicit = self.settings.flow == Flow::ImplicitFormPost;
         let mut scope = self.settings.scopes.join(" ");
-        if !self.settings.scopes.iter().any(|one| one == "openid") {
+        if is_openid && !self.settings.scopes.iter().any(|one| one == "openid") {
             // C-01: without it this is no OpenID Connect, and no ID token comes back.
             scope = format!("openid {scope}").trim_end().to_owned();
         }
+        // No access token is ever asked of the implicit flow: it would travel through the browser.
         let mut all = vec![
-            ("response_type".to_owned(), "code".to_owned()),
+            ("response_type".to_owned(), if implicit { "id_token" } else { "code" }.to_owned()),
             ("client_id".to_owned(), self.settings.client_id.clone()),
             ("redirect_uri".to_owned(), request.redirect_uri.to_owned()),
-            ("scope".to_owned(), scope),
-            ("state".to_owned(), request.state.to_owned()),
-            ("nonce".to_owned(), request.nonce.to_owned()),
-            ("code_challenge".to_owned(), request.code_challenge.to_owned()),
-            ("code_challenge_method".to_owned(), "S256".to_owned()),
         ];
+        if !scope.is_empty() {
+            all.push(("scope".to_owned(), scope));
+        }
+        all.push(("state".to_owned(), request.state.to_owned()));
+        if is_openid {
+            all.push(("nonce".to_owned(), request.nonce.to_owned()));
+        }
+        if self.settings.response_mode == ResponseMode::FormPost {
+            all.push(("response_mode".to_owned(), "form_post".to_owned()));
+        }
+        if !implicit {
+            all.push(("code_challenge".to_owned(), request.code_challenge.to_owned()));
+            all.push(("code_challenge_method".to_owned(), "S256".to_owned()));
+        }
         if !request.acr_values.is_empty() {
             all.push(("acr_values".to_owned(), request.acr_values.join(" ")));
         }

@@ -3,16 +3,16 @@
 
 use std::sync::Arc;
 
-use ::http::{Request, Response};
+use ::http::{HeaderValue, Request, Response, header};
 use bytes::Bytes;
 use http_body_util::Full;
 use url::Url;
 
 use crate::error::Result;
-use crate::provider::Provider;
 use crate::provider::client_auth::Form;
 use crate::provider::discovery::Metadata;
 use crate::provider::token::TokenAnswer;
+use crate::provider::{Provider, http};
 use crate::secret::Secret;
 
 impl Provider {
@@ -57,6 +57,25 @@ impl Provider {
         metadata: &Metadata,
     ) -> Result<Response<Bytes>> {
         self.http.send(endpoint, self.client.post(endpoint, url, &Form::new(form), metadata)?).await
+    }
+
+    /// Sends what `make` makes, with the person's access token (RFC 6750 §2.1, RFC 9449 §7.1).
+    pub(super) async fn get_as(
+        &self,
+        endpoint: &'static str,
+        access: &Secret,
+        make: impl Fn() -> Result<Request<Full<Bytes>>>,
+    ) -> Result<Response<Bytes>> {
+        let scheme = if self.dpop.is_some() { "DPoP" } else { "Bearer" };
+        let mut credentials = HeaderValue::try_from(format!("{scheme} {}", access.expose()))
+            .map_err(|_| http::answer(endpoint, "cannot be asked: the access token is no header value"))?;
+        credentials.set_sensitive(true);
+        let make = || {
+            let mut request = make()?;
+            request.headers_mut().insert(header::AUTHORIZATION, credentials.clone());
+            Ok(request)
+        };
+        self.send_proved(endpoint, Some(access), make).await
     }
 
     /// Sends what `make` makes, with a DPoP proof where there is a key; once more, made anew, where the server wants its

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::crypto::jwk::KeySet;
 use crate::crypto::jws::Refusal;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::provider::Provider;
 use crate::provider::discovery::Metadata;
 use crate::provider::keys::Place;
@@ -39,7 +39,10 @@ impl Provider {
         metadata: &Metadata,
         validate: impl Fn(&KeySet) -> Result<T, Fault>,
     ) -> Result<Result<T, Fault>> {
-        let place = Place::At(metadata.jwks_uri.clone());
+        let Some(jwks_uri) = &metadata.jwks_uri else {
+            return Err(Error::new(Kind::KeysUnavailable, "a provider without OpenID has no keys"));
+        };
+        let place = Place::At(jwks_uri.clone());
         self.keys.check(&self.http, &place, &self.control, validate).await
     }
 

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 use url::Url;
 
-use crate::config::settings;
+use crate::config::settings::{self, Flow};
 use crate::error::{Error, Kind, Result};
 use crate::http::origin::is_loopback;
 use crate::provider::http::{self, Http};
@@ -23,8 +23,10 @@ const MTLS_ALIASES: [&str; 5] = [
 #[derive(Clone, Debug)]
 pub struct Metadata {
     pub authorization_endpoint: Url,
-    pub token_endpoint: Url,
-    pub jwks_uri: Url,
+    /// Not there where only the implicit flow is served.
+    pub token_endpoint: Option<Url>,
+    /// Not there without OpenID.
+    pub jwks_uri: Option<Url>,
     pub userinfo_endpoint: Option<Url>,
     pub end_session_endpoint: Option<Url>,
     pub revocation_endpoint: Option<Url>,
@@ -40,6 +42,30 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    /// Of a provider without OpenID: what the operator wrote, and nothing else.
+    pub(crate) fn written(endpoints: &settings::OAuth2Endpoints) -> Self {
+        Self {
+            authorization_endpoint: endpoints.authorization_url.clone(),
+            token_endpoint: Some(endpoints.token_url.clone()),
+            jwks_uri: None,
+            userinfo_endpoint: Some(endpoints.userinfo_url.clone()),
+            end_session_endpoint: None,
+            revocation_endpoint: None,
+            introspection_endpoint: None,
+            pushed_authorization_request_endpoint: None,
+            require_pushed_authorization_requests: false,
+            authorization_response_iss: false,
+            id_token_algs: Vec::new(),
+            token_auth_methods: Vec::new(),
+        }
+    }
+
+    pub(crate) fn token_endpoint(&self) -> Result<&Url> {
+        self.token_endpoint
+            .as_ref()
+            .ok_or_else(|| Error::new(Kind::ProviderAnswer, "the discovery document has no token_endpoint"))
+    }
+
     pub(crate) async fn fetch(http: &Http, settings: &settings::Provider) -> Result<Self> {
         Self::parse(&document(http, &settings.issuer).await?, settings)
     }
@@ -61,8 +87,11 @@ impl Metadata {
         }
         Ok(Self {
             authorization_endpoint: required("authorization_endpoint")?,
-            token_endpoint: required("token_endpoint")?,
-            jwks_uri: required("jwks_uri")?,
+            token_endpoint: match settings.flow {
+                Flow::Code => Some(required("token_endpoint")?),
+                Flow::ImplicitFormPost => optional("token_endpoint")?,
+            },
+            jwks_uri: Some(required("jwks_uri")?),
             userinfo_endpoint: optional("userinfo_endpoint")?,
             end_session_endpoint: optional("end_session_endpoint")?,
             revocation_endpoint: optional("revocation_endpoint")?,

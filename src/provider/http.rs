@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -34,6 +34,8 @@ const MAX_BODY: usize = 1024 * 1024;
 /// Below the 5 s after which Node closes idle connections: a code is good for one request, so that request must not
 /// meet a connection that is just being closed.
 const POOL_IDLE: Duration = Duration::from_secs(4);
+
+const USER_AGENT: HeaderValue = HeaderValue::from_static("doorward");
 
 pub(crate) struct Http {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
@@ -81,7 +83,13 @@ impl Http {
     ///
     /// # Errors
     /// `ProviderUnavailable` for what may be better later (connection, time, 5xx, 429); `ProviderAnswer` for the rest.
-    pub(crate) async fn send(&self, endpoint: &'static str, request: Request<Full<Bytes>>) -> Result<Response<Bytes>> {
+    pub(crate) async fn send(
+        &self,
+        endpoint: &'static str,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Response<Bytes>> {
+        // GitHub answers nobody who does not say who asks.
+        request.headers_mut().insert(header::USER_AGENT, USER_AGENT);
         let scheme_and_host = Url::parse(&request.uri().to_string()).ok();
         if !scheme_and_host.is_some_and(|url| may_call(&url, self.insecure)) {
             return Err(answer(endpoint, "is neither https nor on this machine"));

@@ -1,4 +1,4 @@
-//! One OpenID provider: discovery, keys, the authorization request, the token endpoint, the checks of an ID token,
+//! One provider: discovery, keys, the authorization request, the token endpoint, the checks of an ID token,
 //! userinfo, refresh, sign-out and logout tokens.
 //!
 //! It knows no session, no cookie and no route. Requests are served on several runtimes; whatever goes over the network
@@ -18,6 +18,7 @@ mod issuer;
 mod keys;
 mod logout;
 mod logout_token;
+mod plain;
 mod redeem;
 mod refresh;
 mod token;
@@ -43,7 +44,7 @@ use self::http::Http;
 pub use self::issuer::Issuer;
 use self::keys::{Keys, Place};
 pub use self::logout_token::{LogoutToken, peek_issuer};
-pub use self::redeem::{Grant, Redeem, Tokens};
+pub use self::redeem::{Accept, Grant, Redeem, Tokens};
 pub use self::refresh::Refreshed;
 pub use self::token::TokenAnswer;
 use self::upkeep::{Fetched, Upkeep};
@@ -103,7 +104,10 @@ impl Provider {
             http: Arc::new(Http::new(settings, observer)?),
             client: Client::new(settings)?,
             dpop: dpop_key.filter(|_| settings.dpop).map(Dpop::new),
-            metadata: ArcSwapOption::empty(),
+            metadata: ArcSwapOption::new(match &settings.kind {
+                settings::ProviderKind::Oidc => None,
+                settings::ProviderKind::OAuth2(endpoints) => Some(Arc::new(Metadata::written(endpoints))),
+            }),
             discovery: Flight::default(),
             discovery_failed: Mutex::default(),
             keys: Arc::default(),
@@ -136,9 +140,9 @@ impl Provider {
         &self.control
     }
 
-    /// Metadata and keys were loaded at least once.
+    /// Metadata and keys were loaded at least once; without OpenID there are none to load.
     pub fn is_ready(&self) -> bool {
-        self.metadata.load().is_some() && self.keys.current().is_some()
+        self.metadata.load().is_some() && (self.keys.current().is_some() || !self.settings.is_openid())
     }
 
     pub fn is_started(&self) -> bool {
@@ -189,9 +193,13 @@ impl Provider {
 
     /// Fetches metadata and keys anew; on an error the copies in use stay (D-06).
     pub async fn load(self: &Arc<Self>) -> Result<()> {
+        if !self.settings.is_openid() {
+            return Ok(());
+        }
         let outcome = self.discovery.join(&self.control, || Some(self.clone().discover())).await;
         let metadata = outcome.ok_or_else(|| broken_off("discovery"))?.map_err(|e| share(&e))?;
-        let place = Place::At(metadata.jwks_uri.clone());
+        let Some(jwks_uri) = &metadata.jwks_uri else { return Ok(()) };
+        let place = Place::At(jwks_uri.clone());
         self.keys.refresh(&self.http, &place, &self.control).await.map(drop)
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::clock;
+use crate::config::settings::ProviderKind;
 use crate::error::{Error, Kind, Result};
 use crate::provider::client_auth::Form;
 use crate::provider::discovery::Metadata;
@@ -23,6 +24,15 @@ pub struct Redeem {
     pub redirect_uri: String,
     pub nonce: String,
     /// What was asked for, in seconds, and must hold now.
+    pub max_age: Option<u64>,
+    pub acr: Vec<String>,
+}
+
+/// What a callback of the implicit flow brings, and what the login transaction remembered.
+#[derive(Debug)]
+pub struct Accept {
+    pub id_token: Secret,
+    pub nonce: String,
     pub max_age: Option<u64>,
     pub acr: Vec<String>,
 }
@@ -56,6 +66,25 @@ impl Provider {
         self.on_control(async move { this.redeem_here(redeem).await }).await
     }
 
+    /// The claims of an ID token that came by the browser itself: the implicit flow (OpenID Connect Core §3.2).
+    ///
+    /// # Errors
+    /// As `redeem`; the token endpoint is not asked.
+    pub async fn accept(self: &Arc<Self>, accept: Accept) -> Result<Map<String, Value>> {
+        let this = self.clone();
+        self.on_control(async move {
+            let metadata = this.metadata().await?;
+            let expect = Expectation {
+                nonce: Some(&accept.nonce),
+                access_token: None,
+                max_age: accept.max_age,
+                acr: &accept.acr,
+            };
+            this.check_id_token(&metadata, accept.id_token.expose(), &expect).await
+        })
+        .await
+    }
+
     async fn redeem_here(self: &Arc<Self>, redeem: Redeem) -> Result<Grant> {
         let metadata = self.metadata().await?;
         let form = Form::new(&[
@@ -65,12 +94,17 @@ impl Provider {
             ("code_verifier", redeem.verifier.expose()),
         ]);
         let answer = self.token(&metadata, &form).await?;
-        let id = answer.id.ok_or_else(|| http::answer("token", "answers without an ID token"))?;
         let access = answer.access;
+        if let ProviderKind::OAuth2(endpoints) = &self.settings.kind {
+            let claims = self.person(endpoints, &access).await?;
+            let tokens = Tokens { access, refresh: answer.refresh, id: None, expires_in: answer.expires_in };
+            return Ok(Grant { claims, tokens });
+        }
+        let id = answer.id.ok_or_else(|| http::answer("token", "answers without an ID token"))?;
 
         let expect = Expectation {
             nonce: Some(&redeem.nonce),
-            access_token: &access,
+            access_token: Some(&access),
             max_age: redeem.max_age,
             acr: &redeem.acr,
         };
@@ -94,7 +128,7 @@ impl Provider {
             issuer: &self.settings.issuer,
             client_id: &self.settings.client_id,
             nonce: expectation.nonce,
-            access_token: Some(expectation.access_token.expose()),
+            access_token: expectation.access_token.map(Secret::expose),
             algs: &algs,
             hmac: self.settings.client_secret.as_ref(),
             skew: self.settings.clock_skew.as_secs(),
@@ -110,7 +144,8 @@ impl Provider {
 /// The part of `Expect` that differs from one use to the next.
 pub(super) struct Expectation<'a> {
     pub(super) nonce: Option<&'a str>,
-    pub(super) access_token: &'a Secret,
+    /// None in the implicit flow, where there is none.
+    pub(super) access_token: Option<&'a Secret>,
     pub(super) max_age: Option<u64>,
     pub(super) acr: &'a [String],
 }

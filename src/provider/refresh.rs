@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use crate::config::settings::ProviderKind;
 use crate::error::{Error, Kind, Result};
 use crate::provider::client_auth::Form;
 use crate::provider::redeem::{Expectation, Tokens};
@@ -37,8 +38,10 @@ impl Provider {
         let access = answer.access;
 
         let mut claims = None;
-        if let Some(id) = &answer.id {
-            let expect = Expectation { nonce: None, access_token: &access, max_age: None, acr: &[] };
+        if let ProviderKind::OAuth2(endpoints) = &self.settings.kind {
+            claims = self.person_again(endpoints, &access, sub).await?;
+        } else if let Some(id) = &answer.id {
+            let expect = Expectation { nonce: None, access_token: Some(&access), max_age: None, acr: &[] };
             let mut fresh = self.check_id_token(&metadata, id.expose(), &expect).await?;
             if fresh.get("sub").and_then(Value::as_str) != Some(sub) {
                 return Err(Error::new(Kind::IdToken, "the refreshed ID token is for someone else"));
@@ -52,7 +55,7 @@ impl Provider {
         }
         let tokens = Tokens {
             refresh: answer.refresh.or(Some(refresh_token)),
-            id: answer.id,
+            id: answer.id.filter(|_| self.settings.is_openid()),
             expires_in: answer.expires_in,
             access,
         };

@@ -124,6 +124,7 @@ impl Op {
     pub(crate) fn settings(&self) -> settings::Provider {
         settings::Provider {
             name: "main".into(),
+            label: "main".into(),
             issuer: self.issuer.clone(),
             client_id: "doorward".into(),
             client_secret: Some(Secret::new("client-secret")),

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::error::Result;
 use crate::provider::client_auth::Form;
 use crate::provider::discovery::Metadata;
-use crate::provider::{Provider, http};
+use crate::provider::{Provider, http, plain};
 use crate::secret::Secret;
 
 const ENDPOINT: &str = "token";
@@ -29,10 +29,14 @@ pub struct TokenAnswer {
 
 impl Provider {
     pub(super) async fn token(&self, metadata: &Metadata, form: &Form) -> Result<TokenAnswer> {
-        let url = &metadata.token_endpoint;
+        let url = metadata.token_endpoint()?;
         let response = self.send_proved(ENDPOINT, None, || self.client.post(ENDPOINT, url, form, metadata)).await?;
         if response.status() != StatusCode::OK {
             return Err(http::refusal(ENDPOINT, &response));
+        }
+        if !self.settings.is_openid() {
+            let answer = plain::token_answer(&response)?;
+            return TokenAnswer::read(&answer, self.dpop.is_some()).map_err(|fault| http::answer(ENDPOINT, fault));
         }
         let media = http::media_type(&response);
         if !media.is_empty() && !media.eq_ignore_ascii_case("application/json") {

@@ -18,7 +18,7 @@ use crate::secret::Secret;
 const ENDPOINT: &str = "userinfo";
 
 /// What only a checked ID token may say: about itself, and about how the person signed in.
-const NOT_FROM_HERE: [&str; 18] = [
+pub(crate) const NOT_FROM_HERE: [&str; 18] = [
     "_claim_names",
     "_claim_sources",
     "acr",
@@ -52,17 +52,12 @@ pub(crate) async fn complete(
     let missing = provider.claim_paths.iter().any(|path| claims::lookup(claims, path).is_none());
     let Some(url) = metadata.userinfo_endpoint.as_ref().filter(|_| missing) else { return Ok(()) };
 
-    let scheme = if provider.dpop.is_some() { "DPoP" } else { "Bearer" };
-    let mut credentials = HeaderValue::try_from(format!("{scheme} {}", access.expose()))
-        .map_err(|_| http::answer(ENDPOINT, "cannot be asked: the access token is no header value"))?;
-    credentials.set_sensitive(true);
     let make = || {
         let mut request = http::get(ENDPOINT, url)?;
         request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json, application/jwt"));
-        request.headers_mut().insert(header::AUTHORIZATION, credentials.clone());
         Ok(request)
     };
-    let response = provider.send_proved(ENDPOINT, Some(access), make).await?;
+    let response = provider.get_as(ENDPOINT, access, make).await?;
     let answer = read(provider, metadata, &response).await?;
     // C-17: of someone else, so not used at all.
     if answer.get("sub").and_then(Value::as_str) != claims.get("sub").and_then(Value::as_str) {

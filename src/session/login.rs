@@ -12,6 +12,7 @@ use crate::clock;
 use crate::crypto::random;
 use crate::crypto::seal::{Place, Purpose};
 use crate::http::cookie::Found;
+use crate::store::Key;
 
 /// How long the provider's page may stay open.
 pub const LIFETIME: Duration = Duration::from_secs(600);
@@ -32,8 +33,18 @@ pub struct Login {
     pub verifier: String,
     /// Where to go on to: a local path, or a URL of one of our hosts.
     pub rd: String,
-    /// The name of the provider's section.
+    /// The name of the provider's section, and who that was then (B-03).
     pub provider: String,
+    pub issuer: String,
+    /// Of another host of ours, which hands its session over: no provider answers here.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub hand_over: bool,
+    /// Whether its answer comes as another site's form.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub form_post: bool,
+    /// The session that the browser had, where the callback will not be shown it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<Key>,
     pub started_ms: u64,
     /// Asked of the provider, so checked in the ID token (C-14).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,11 +54,32 @@ pub struct Login {
 }
 
 /// What a sign-in was asked to be.
+#[derive(Clone, Copy)]
 pub struct Wanted<'a> {
     pub rd: &'a str,
     pub provider: &'a str,
+    pub issuer: &'a str,
+    pub hand_over: bool,
+    pub form_post: bool,
+    pub replaces: Option<Key>,
     pub max_age: Option<u64>,
     pub acr: &'a [String],
+}
+
+impl<'a> Wanted<'a> {
+    /// By the host where people sign in: who does it, and how, is decided there.
+    pub fn hand_over(rd: &'a str) -> Self {
+        Self {
+            rd,
+            provider: "",
+            issuer: "",
+            hand_over: true,
+            form_post: false,
+            replaces: None,
+            max_age: None,
+            acr: &[],
+        }
+    }
 }
 
 impl Login {
@@ -64,6 +96,10 @@ impl Login {
             verifier: random::token(),
             rd: rd.to_owned(),
             provider: wanted.provider.to_owned(),
+            issuer: wanted.issuer.to_owned(),
+            hand_over: wanted.hand_over,
+            form_post: wanted.form_post,
+            replaces: wanted.replaces,
             started_ms,
             max_age: wanted.max_age,
             acr: wanted.acr.to_vec(),
@@ -75,7 +111,12 @@ impl Login {
         let name = jar.login_name(id_of(&self.state)?);
         let plain = serde_json::to_vec(self).ok()?;
         let sealed = jar.ring.seal(Purpose::Login, Place { name: &name, host: jar.host }, &plain)?;
-        let mut out = vec![jar.attributes.set_lax(&name, &sealed, LIFETIME)?];
+        let set = match self.form_post {
+            // SECURITY: C-24. Only where the answer comes by another site's form.
+            true => jar.attributes.set_cross_site(&name, &sealed, LIFETIME)?,
+            false => jar.attributes.set_lax(&name, &sealed, LIFETIME)?,
+        };
+        let mut out = vec![set];
         let mut others: Vec<&str> = found.logins.iter().map(|(id, _)| *id).collect();
         others.sort_unstable_by_key(|id| (is_id(id), *id));
         others.dedup();
@@ -114,6 +155,11 @@ impl Jar<'_> {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's shape")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
 fn id_of(state: &str) -> Option<&str> {
     state.get(..ID).filter(|id| is_id(id) && state.len() == ID + 43)
 }
@@ -143,7 +189,16 @@ mod tests {
     use http::header::COOKIE;
 
     fn wanted(rd: &str) -> Login {
-        Login::new(&Wanted { rd, provider: "main", max_age: None, acr: &[] })
+        Login::new(&Wanted {
+            rd,
+            provider: "main",
+            issuer: "https://id",
+            hand_over: false,
+            form_post: false,
+            replaces: None,
+            max_age: None,
+            acr: &[],
+        })
     }
 
     fn with_jar<T>(f: impl FnOnce(&Jar<'_>) -> T) -> T {

@@ -4,6 +4,7 @@
 pub mod data;
 pub mod ending;
 mod ends;
+pub mod hand_over;
 pub mod headers;
 pub mod identity;
 pub mod keeping;

@@ -1,6 +1,7 @@
 //! What every store promises of sessions, held to by one suite: each case runs for `cookie`, `memory` and `redis`.
 
 mod endings;
+mod hand_over;
 mod renewal;
 
 use std::sync::Arc;

@@ -12,8 +12,10 @@ pub struct Provider {
     /// The section's name, `[provider.NAME]`.
     pub name: String,
     pub kind: ProviderKind,
-    /// As written: OpenID Connect compares it byte for byte. Of a provider without OpenID: the origin of its
-    /// `authorization_url`, a name that no ID token bears.
+    /// What pages call it.
+    pub label: String,
+    /// As written: OpenID Connect compares it byte for byte. Of a provider without OpenID: its `authorization_url`, a
+    /// name that no ID token bears.
     pub issuer: String,
     pub client_id: String,
     pub client_secret: Option<Secret>,
@@ -102,6 +104,20 @@ pub enum Flow {
 pub enum ResponseMode {
     FormPost,
     Query,
+}
+
+impl Provider {
+    pub fn is_openid(&self) -> bool {
+        self.kind == ProviderKind::Oidc
+    }
+
+    /// Where the provider sends people back to, below an origin of ours.
+    pub fn callback_path(&self, prefix: &str) -> String {
+        match self.callback {
+            Callback::Own => format!("{prefix}/callback/{}", self.name),
+            Callback::Shared => format!("{prefix}/callback"),
+        }
+    }
 }
 
 /// Where the provider sends people back to (B-03).

@@ -106,7 +106,7 @@ const MARK: &str = "logout_token";
 async fn check<'a>(gateway: &'a Gateway, token: &str) -> Result<(&'a Arc<Provider>, LogoutToken)> {
     let issuer = peek_issuer(token).ok_or_else(|| bad("the logout token is no signed token with an issuer"))?;
     let mut failure = bad("the logout token is from no provider of this gateway");
-    for provider in gateway.providers.iter().filter(|p| p.issuer() == issuer) {
+    for provider in gateway.providers.iter().filter(|p| p.settings().is_openid() && p.issuer() == issuer) {
         match provider.check_logout_token(token).await {
             Ok(checked) => return Ok((provider, checked)),
             // One that cannot say now weighs more than one that says no: it may be its own.

@@ -1,20 +1,26 @@
 //! `callback`: the provider sends the browser back, and a sign-in becomes a session, or does not.
 //!
-//! The order is the defence. Cheap and local first (the browser's own cookie), then who answers (RFC 9207), then what it
-//! answers; the code is spent once, and only after all of that.
+//! The order is the defence. Cheap and local first (the browser's own cookie), then who answers (the place it came to, RFC
+//! 9207), then what it answers; the code is spent once, and only after all of that.
+
+use std::sync::Arc;
 
 use http::StatusCode;
+use http::header::HeaderValue;
 
-use super::Call;
+use super::{Call, FORM_BYTES, hand_over};
 use crate::audit;
+use crate::config::settings::{Callback, Flow, ResponseMode};
 use crate::error::{Error, Kind, Result};
+use crate::gateway::Gateway;
 use crate::gateway::pages::{Action, Page};
 use crate::http::agent;
 use crate::http::cookie::Found;
 use crate::http::reply::{self, Reply};
-use crate::provider::Redeem;
+use crate::provider::{Accept, Provider, Redeem};
 use crate::secret::Secret;
-use crate::session::data::Begun;
+use crate::session::Session;
+use crate::session::data::{Begun, Tokens};
 use crate::session::identity::Identity;
 use crate::session::login::{LIFETIME, Login};
 use crate::session::lookup::Lookup;
@@ -22,26 +28,63 @@ use crate::telemetry::Safe;
 
 /// Codes and states longer than this are nobody's.
 const MAX_VALUE: usize = 4_096;
+/// A form is bounded by itself, an ID token by whoever reads it.
+const MAX_TOKEN: usize = FORM_BYTES;
 
-/// The parameters of an authorization response (RFC 6749 §4.1.2, RFC 9207 §2), each at most once.
+/// How and where an answer came.
+#[derive(Clone, Copy)]
+pub struct Came<'a> {
+    /// `callback/NAME`: the NAME.
+    pub own: Option<&'a str>,
+    pub encoded: &'a [u8],
+    /// By `form_post`.
+    pub posted: bool,
+}
+
+/// The parameters of an authorization response (RFC 6749 §4.1.2, OpenID Connect Core §3.2.2.5, RFC 9207 §2), or of a
+/// hand-over, each at most once.
 #[derive(Debug, Default)]
 struct Answer {
     code: Option<String>,
+    /// Read from forms only: no token is taken from a URL (B-10).
+    id_token: Option<String>,
+    hand_over: Option<String>,
     state: Option<String>,
     iss: Option<String>,
     error: Option<String>,
 }
 
-pub async fn callback(call: &mut Call<'_>) -> Result<Reply> {
+/// Whether some provider is asked to answer by a form to this place (C-24).
+pub fn takes_forms(gateway: &Gateway, own: Option<&str>) -> bool {
+    gateway.providers.iter().any(|p| p.settings().response_mode == ResponseMode::FormPost && is_place_of(p, own))
+}
+
+/// Whether there is a callback of this name.
+pub fn is_there(gateway: &Gateway, own: Option<&str>) -> bool {
+    own.is_none() || gateway.providers.iter().any(|p| is_place_of(p, own))
+}
+
+fn is_place_of(provider: &Provider, own: Option<&str>) -> bool {
+    match provider.settings().callback {
+        Callback::Own => own == Some(provider.name()),
+        Callback::Shared => own.is_none(),
+    }
+}
+
+pub async fn callback(call: &mut Call<'_>, came: Came<'_>) -> Result<Reply> {
     let parts = call.parts;
     let found = Found::scan(&parts.headers, call.gateway.sessions.name());
-    let answer = match Answer::read(call.query()) {
+    let answer = match Answer::read(came) {
         Ok(answer) => answer,
         Err(error) => return settle(call, None, Err(error)),
     };
     let login = answer.state.as_deref().and_then(|state| call.gateway.sessions.jar(call.host()).login(&found, state));
     let Some(login) = login else { return without_login(call, &found).await };
-    let result = finish(call, &found, &login, answer).await;
+    let result = match (login.hand_over, &answer.hand_over) {
+        (true, Some(ticket)) => hand_over::take(call, &found, &login, ticket).await,
+        (false, None) => finish(call, &found, &login, came, answer).await,
+        _ => Err(Error::new(Kind::Callback, "an answer to something else than this sign-in")),
+    };
     settle(call, Some(&login), result)
 }
 
@@ -68,35 +111,73 @@ fn settle(call: &mut Call<'_>, login: Option<&Login>, result: Result<Reply>) -> 
     result
 }
 
-async fn finish(call: &mut Call<'_>, found: &Found<'_>, login: &Login, answer: Answer) -> Result<Reply> {
+async fn finish(
+    call: &mut Call<'_>,
+    found: &Found<'_>,
+    login: &Login,
+    came: Came<'_>,
+    answer: Answer,
+) -> Result<Reply> {
     let gateway = call.gateway;
+    let bad = |what| Error::new(Kind::Callback, what);
     let provider = gateway
         .provider_named(&login.provider)
-        .ok_or_else(|| Error::new(Kind::Callback, "the provider of this sign-in is no longer configured"))?;
+        .filter(|provider| provider.issuer() == login.issuer)
+        .ok_or_else(|| bad("the provider of this sign-in is no longer configured"))?;
+    // SECURITY: C-24. The cookie of the one does not travel with the other.
+    if came.posted != (provider.settings().response_mode == ResponseMode::FormPost) {
+        return Err(bad("an answer by a form that was to come by a redirect, or the other way round"));
+    }
+    // SECURITY: B-03. What comes to another provider's place is another provider's answer.
+    if !is_place_of(provider, came.own) {
+        return Err(bad("the answer came to the callback of another provider than the one asked"));
+    }
     let metadata = provider.metadata().await?;
-    // SECURITY: I-01, I-02. Also an error answer counts only from the provider that was asked.
-    provider.check_issuer(&metadata, answer.iss.as_deref())?;
+    // SECURITY: I-01, I-02. Also an error answer counts only from the provider that was asked; where others come to the
+    // same place, it has to say that it is from there (B-03).
+    let must_say = provider.settings().callback == Callback::Shared && gateway.providers.len() > 1;
+    provider.check_issuer(&metadata, answer.iss.as_deref(), must_say)?;
     if let Some(code) = answer.error {
         return Ok(refused(call, login, &code));
     }
-    let code = answer.code.ok_or_else(|| Error::new(Kind::Callback, "a callback with neither code nor error"))?;
-    // SECURITY: P-03, L-07. A code that comes twice may end the whole grant at the provider.
-    if !gateway.sessions.first("callback", &login.state, LIFETIME).await? {
-        return without_login(call, found).await;
-    }
-    let grant = provider
-        .redeem(Redeem {
-            code: Secret::new(code),
-            verifier: Secret::new(login.verifier.clone()),
-            redirect_uri: gateway.redirect_uri(&call.admitted.site),
-            nonce: login.nonce.clone(),
-            max_age: login.max_age,
-            acr: login.acr.clone(),
-        })
-        .await?;
-    let identity = Identity::from_claims(&grant.claims, &provider.settings().claims, &gateway.kept)?;
+    let (identity, tokens) = match provider.settings().flow {
+        Flow::Code => {
+            let code = answer.code.ok_or_else(|| bad("a callback with neither code nor error"))?;
+            if !is_first(call, login).await? {
+                return without_login(call, found).await;
+            }
+            let grant = provider
+                .redeem(Redeem {
+                    code: Secret::new(code),
+                    verifier: Secret::new(login.verifier.clone()),
+                    redirect_uri: gateway.redirect_uri(&call.admitted.site, provider),
+                    nonce: login.nonce.clone(),
+                    max_age: login.max_age,
+                    acr: login.acr.clone(),
+                })
+                .await?;
+            let tokens = gateway.sessions.tokens(grant.tokens, None, provider);
+            (Identity::from_claims(&grant.claims, &provider.settings().claims, &gateway.kept)?, tokens)
+        }
+        Flow::ImplicitFormPost => {
+            let id_token = answer.id_token.ok_or_else(|| bad("a callback with neither ID token nor error"))?;
+            if !is_first(call, login).await? {
+                return without_login(call, found).await;
+            }
+            let id_token = Secret::new(id_token);
+            let claims = provider
+                .accept(Accept {
+                    id_token: id_token.clone(),
+                    nonce: login.nonce.clone(),
+                    max_age: login.max_age,
+                    acr: login.acr.clone(),
+                })
+                .await?;
+            let tokens = Tokens { id: Some(id_token).filter(|_| provider.has_end_session()), ..Tokens::default() };
+            (Identity::from_claims(&claims, &provider.settings().claims, &gateway.kept)?, tokens)
+        }
+    };
     let sessions = &gateway.sessions;
-    let tokens = sessions.tokens(grant.tokens, None, provider);
     let begun = Begun { browser: agent::name(&call.parts.headers), address: Some(call.exchange.client) };
     let (refresh, access) = (tokens.refresh.clone(), tokens.access.clone());
     // Nobody will use them.
@@ -117,16 +198,7 @@ async fn finish(call: &mut Call<'_>, found: &Found<'_>, login: &Login, answer: A
             return Err(error);
         }
     };
-    let jar = sessions.jar(call.host());
-    let counted = match sessions.find(found, call.host(), call.exchange.now_ms).await? {
-        Lookup::Live(old) => {
-            // SECURITY: S-19. Whatever session the browser came with is over.
-            sessions.revoke(&old.session).await?;
-            // It has shown a session: whoever signs in again and again like this is in no loop (L-16).
-            jar.clear_count(found)
-        }
-        Lookup::Absent | Lookup::Refused => jar.count_completed(found),
-    };
+    let counted = replace(call, found, login, &session).await?;
     call.exchange.cookies.extend(cookies);
     call.exchange.cookies.extend(counted);
     gateway.metrics.login(provider.name(), "ok");
@@ -137,11 +209,42 @@ async fn finish(call: &mut Call<'_>, found: &Found<'_>, login: &Login, answer: A
         client = %call.exchange.client,
         request_id = call.exchange.id(),
     );
-    call.exchange.session = Some(session);
-    if sessions.is_strict() {
-        return Ok(onward(&login.rd));
+    Ok(arrived(call, session, login, came.posted))
+}
+
+/// SECURITY: P-03, L-07. A code that comes twice may end the whole grant at the provider.
+async fn is_first(call: &Call<'_>, login: &Login) -> Result<bool> {
+    call.gateway.sessions.first("callback", &login.state, LIFETIME).await
+}
+
+/// Ends the session that the browser had before, and counts for the loop guard.
+async fn replace(call: &Call<'_>, found: &Found<'_>, login: &Login, session: &Session) -> Result<Option<HeaderValue>> {
+    let sessions = &call.gateway.sessions;
+    let jar = sessions.jar(call.host());
+    // SECURITY: S-19. Whatever session the browser came with is over.
+    if let Lookup::Live(old) = sessions.find(found, call.host(), call.exchange.now_ms).await? {
+        sessions.revoke(&old.session).await?;
+        // It has shown a session: whoever signs in again and again like this is in no loop (L-16), unless it is between
+        // two providers.
+        return Ok(match old.session.data.provider == session.data.provider {
+            true => jar.clear_count(found),
+            false => jar.count_exchanged(found, login.form_post),
+        });
     }
-    Ok(reply::redirect(StatusCode::FOUND, &login.rd))
+    if let Some(old) = &login.replaces {
+        sessions.end_key(old).await?;
+        return Ok(jar.count_exchanged(found, login.form_post));
+    }
+    Ok(jar.count_completed(found, login.form_post))
+}
+
+/// On to where the person wanted to go, signed in.
+pub fn arrived(call: &mut Call<'_>, session: Arc<Session>, login: &Login, posted: bool) -> Reply {
+    call.exchange.session = Some(session);
+    if call.gateway.sessions.is_strict() {
+        return onward(&login.rd);
+    }
+    reply::redirect(if posted { StatusCode::SEE_OTHER } else { StatusCode::FOUND }, &login.rd)
 }
 
 /// SameSite=Strict cookies do not travel with a redirect that another site began: a page of ours starts the next request.
@@ -181,11 +284,13 @@ fn refused(call: &Call<'_>, login: &Login, code: &str) -> Reply {
 
 impl Answer {
     /// O-02, O-03, L-13, L-14: what we know comes at most once, in VSCHARs (RFC 6749 appendix A); the rest is ignored.
-    fn read(query: &str) -> Result<Self> {
+    fn read(came: Came<'_>) -> Result<Self> {
         let mut answer = Self::default();
-        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        for (name, value) in url::form_urlencoded::parse(came.encoded) {
             let slot = match &*name {
                 "code" => &mut answer.code,
+                "id_token" if came.posted => &mut answer.id_token,
+                "hand_over" if !came.posted => &mut answer.hand_over,
                 "state" => &mut answer.state,
                 "iss" => &mut answer.iss,
                 "error" => &mut answer.error,
@@ -194,7 +299,8 @@ impl Answer {
             if slot.is_some() {
                 return Err(Error::new(Kind::Callback, format!("the callback's parameter {name} came twice")));
             }
-            if value.is_empty() || value.len() > MAX_VALUE || !value.bytes().all(|b| (0x20..=0x7e).contains(&b)) {
+            let most = if name == "id_token" { MAX_TOKEN } else { MAX_VALUE };
+            if value.is_empty() || value.len() > most || !value.bytes().all(|b| (0x20..=0x7e).contains(&b)) {
                 if &*name == "error" {
                     // Whatever it was to be, it is an error.
                     *slot = Some("invalid".to_owned());
@@ -215,16 +321,29 @@ impl Answer {
 mod tests {
     use super::*;
 
+    fn read(query: &str) -> Result<Answer> {
+        Answer::read(Came { own: None, encoded: query.as_bytes(), posted: false })
+    }
+
+    #[test]
+    fn b_10_a_token_is_read_from_a_form_and_a_ticket_from_a_url() {
+        let encoded = b"id_token=t&hand_over=h&state=s";
+        let by = |posted| Answer::read(Came { own: None, encoded, posted }).unwrap();
+        let (url, form) = (by(false), by(true));
+        assert_eq!((url.id_token.as_deref(), url.hand_over.as_deref()), (None, Some("h")));
+        assert_eq!((form.id_token.as_deref(), form.hand_over.as_deref()), (Some("t"), None));
+    }
+
     #[test]
     fn o_02_l_13_repeated_parameters_are_refused() {
         for q in ["code=a&code=b", "state=a&state=a", "iss=a&iss=b", "error=a&error=b"] {
-            assert!(Answer::read(q).is_err(), "{q}");
+            assert!(read(q).is_err(), "{q}");
         }
     }
 
     #[test]
     fn o_03_unknown_parameters_are_ignored() {
-        let answer = Answer::read("code=c&state=s&foo=1&foo=2&session_state=x").unwrap();
+        let answer = read("code=c&state=s&foo=1&foo=2&session_state=x").unwrap();
         assert_eq!((answer.code.as_deref(), answer.state.as_deref()), (Some("c"), Some("s")));
     }
 
@@ -233,7 +352,7 @@ mod tests {
         for q in
             ["code=", "state=", "code=a%00b", "code=%0d%0a", "code=%ff%fe", &format!("code={}", "c".repeat(60_000))]
         {
-            assert!(Answer::read(q).is_err(), "{}", &q[..q.len().min(20)]);
+            assert!(read(q).is_err(), "{}", &q[..q.len().min(20)]);
         }
     }
 }

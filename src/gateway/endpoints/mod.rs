@@ -4,6 +4,7 @@
 pub mod backchannel;
 pub mod callback;
 pub mod frontchannel;
+pub mod hand_over;
 pub mod person;
 pub mod sign_in;
 pub mod sign_out;
@@ -14,11 +15,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
+use self::callback::Came;
 use super::Gateway;
 use super::admit::Admitted;
+use super::challenge::Visit;
 use super::exchange::Exchange;
 use super::respond::Asker;
 use super::site::Site;
@@ -39,12 +42,17 @@ pub struct Call<'a> {
     pub parts: &'a Parts,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    /// Borrows nothing of the exchange.
+    pub fn visit(&self) -> Visit<'a> {
+        Visit { site: &self.admitted.site, method: &self.parts.method, headers: &self.parts.headers }
+    }
+
     pub fn asker(&self) -> Asker<'_> {
         Asker::new(self.gateway, self.exchange, &self.parts.method, &self.parts.headers)
     }
 
-    pub fn query(&self) -> &str {
+    pub fn query(&self) -> &'a str {
         self.parts.uri.query().unwrap_or_default()
     }
 
@@ -89,7 +97,13 @@ pub async fn answer(
     // Parameters of a segment name the same endpoint nowhere: `callback;x` is none of ours, and nobody else's either.
     let path: &str = &admitted.path.forward;
     let name = path.strip_prefix(&gateway.own).map_or(path, |name| name);
+    // A callback of a provider's own.
+    let (name, own) = match name.split_once('/') {
+        Some(("callback", own)) => ("callback", Some(own)),
+        _ => (name, None),
+    };
     let mut call = Call { gateway, exchange, admitted, parts };
+    let query = call.query();
     let reads = parts.method == Method::GET || parts.method == Method::HEAD;
     let result = match (name, reads, parts.method == Method::POST) {
         ("/ping", ..) => Ok(reply::text(StatusCode::OK, "OK\n")),
@@ -98,11 +112,21 @@ pub async fn answer(
         ("/robots.txt", ..) => Ok(reply::text(StatusCode::OK, "User-agent: *\nDisallow: /\n")),
         ("start", true, _) => sign_in::start(&mut call).await,
         ("sign_in", true, _) => Ok(sign_in::page(&call)),
-        ("callback", true, _) => callback::callback(&mut call).await,
+        ("hand_over", true, _) => hand_over::hand_over(&mut call).await,
+        ("callback", true, _) if callback::is_there(gateway, own) => {
+            callback::callback(&mut call, Came { own, encoded: query.as_bytes(), posted: false }).await
+        }
+        ("callback", _, true) if callback::takes_forms(gateway, own) => {
+            match form(body, gateway.settings.server.limits.header_timeout).await {
+                Ok(form) => callback::callback(&mut call, Came { own, encoded: &form, posted: true }).await,
+                Err(error) => Err(error),
+            }
+        }
         // No provider was asked for `form_post`: nothing that is posted here can be an answer to us (C-24).
-        ("callback", _, true) => {
+        ("callback", _, true) if callback::is_there(gateway, own) => {
             Err(Error::new(Kind::Callback, "a callback by POST, though form_post was never asked for"))
         }
+        ("callback", ..) if !callback::is_there(gateway, own) => Ok(call.asker().not_found()),
         ("sign_out", true, _) => sign_out::by_link(&mut call).await,
         ("sign_out", _, true) => match form(body, gateway.settings.server.limits.header_timeout).await {
             Ok(form) => sign_out::by_form(&mut call, &form).await,
@@ -122,7 +146,7 @@ pub async fn answer(
         ("backchannel-logout", ..) => Ok(call.asker().method_not_allowed("POST")),
         ("frontchannel-logout", ..) => Ok(call.asker().method_not_allowed("GET")),
         ("sign_out" | "session", ..) => Ok(call.asker().method_not_allowed("GET, HEAD, POST")),
-        ("start" | "sign_in" | "callback" | "signed_out" | "userinfo" | ".well-known/jwks.json", ..) => {
+        ("start" | "sign_in" | "callback" | "hand_over" | "signed_out" | "userinfo" | ".well-known/jwks.json", ..) => {
             Ok(call.asker().method_not_allowed("GET, HEAD"))
         }
         _ => Ok(call.asker().not_found()),
@@ -138,5 +162,8 @@ async fn form(body: Incoming, limit: Duration) -> Result<Bytes> {
     let bad = |what| Error::new(Kind::BadRequest, what);
     let whole = tokio::time::timeout(limit, Limited::new(body, FORM_BYTES).collect()).await;
     let whole = whole.map_err(|_| bad("a form that did not come in time"))?;
-    whole.map(http_body_util::Collected::to_bytes).map_err(|_| bad("a form that is too long or was cut short"))
+    whole.map(http_body_util::Collected::to_bytes).map_err(|e| match e.is::<LengthLimitError>() {
+        true => Error::new(Kind::BodyTooLarge, "a form that is too long"),
+        false => bad("a form that was cut short"),
+    })
 }

@@ -1,70 +1,63 @@
 //! `start` and `sign_in`: where a sign-in begins on purpose.
 
-use std::sync::Arc;
-
 use http::StatusCode;
 use http::header::HeaderName;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Call;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::gateway::challenge::{Start, begin, login_url};
 use crate::gateway::pages::{Action, Page};
 use crate::gateway::returns;
+use crate::gateway::rules::Rules;
 use crate::gateway::www_authenticate::plain;
 use crate::http::reply::Reply;
-use crate::provider::Provider;
-use crate::route::Selection;
 
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
-/// `GET start?rd=`: to the provider, and afterwards to `rd`.
+/// `GET start?rd=&provider=`: to the provider, and afterwards to `rd`.
 pub async fn start(call: &mut Call<'_>) -> Result<Reply> {
     let rd = call.parameter("rd").unwrap_or_default();
     let rd = returns::safe(call.gateway, &call.admitted.site, &rd);
-    // A script's fetch, an image or a frame cannot finish a sign-in; it would only use up the browser's login cookies.
-    let mode = call.parts.headers.get(SEC_FETCH_MODE);
-    if mode.is_some_and(|m| m != "navigate") {
+    if !navigates(call) {
         return Ok(call.asker().unauthorized(false, &login_url(call.gateway, &call.admitted.site, &rd), vec![plain()]));
     }
-    let provider = provider_for(call, &rd)?;
-    let (gateway, site, parts) = (call.gateway, &call.admitted.site, call.parts);
-    begin(
-        gateway,
-        call.exchange,
-        site,
-        &parts.method,
-        &parts.headers,
-        &Start { provider: &provider, rd: &rd, require: None },
-    )
-    .await
+    let named = call.parameter("provider");
+    let gateway = call.gateway;
+    let rules = gateway.route_of(&call.admitted.site, &rd);
+    let visit = call.visit();
+    begin(gateway, call.exchange, visit, &Start { rules, named: named.as_deref(), rd: &rd }).await
 }
 
-/// `GET sign_in`: a page with a way to the provider.
+/// A script's fetch, an image or a frame cannot finish a sign-in; it would only use up the browser's login cookies.
+pub fn navigates(call: &Call<'_>) -> bool {
+    call.parts.headers.get(SEC_FETCH_MODE).is_none_or(|mode| mode == "navigate")
+}
+
+/// `GET sign_in?rd=`: a page with a way to each provider.
 pub fn page(call: &Call<'_>) -> Reply {
     let rd = call.parameter("rd").unwrap_or_default();
     let rd = returns::safe(call.gateway, &call.admitted.site, &rd);
-    let href = format!("{}?rd={}", call.endpoint("start"), utf8_percent_encode(&rd, NON_ALPHANUMERIC));
-    Page {
-        title: "Sign in",
-        lines: vec![format!(
-            "To open {} you sign in with your organisation's account.",
-            call.admitted.site.origin.host()
-        )],
-        actions: vec![Action::link("Sign in", href)],
-        ..Page::default()
-    }
-    .reply(StatusCode::OK)
+    let start = format!("{}?rd={}", call.endpoint("start"), utf8_percent_encode(&rd, NON_ALPHANUMERIC));
+    let rules = call.gateway.route_of(&call.admitted.site, &rd);
+    chooser(call, rules, call.host(), &start)
 }
 
-/// The provider of the route that `rd` leads to; else the only one there is.
-fn provider_for(call: &Call<'_>, rd: &str) -> Result<Arc<Provider>> {
-    let gateway = call.gateway;
-    let path = rd.split(['?', '#']).next().unwrap_or("/");
-    let routed = match gateway.table.select(&call.admitted.site.host, path, "GET") {
-        Selection::Route(index) => gateway.rules.get(index).and_then(|r| r.providers.first()),
-        Selection::MethodNotAllowed | Selection::NotFound => None,
+/// One button for each provider of the route that the person wants to come to. It remembers nothing: the choice is in the
+/// link.
+pub fn chooser(call: &Call<'_>, rules: Option<&Rules>, host: &str, way: &str) -> Reply {
+    let candidates = call.gateway.candidates(rules);
+    let mut lines = vec![format!("To open {host} you sign in with your organisation's account.")];
+    let actions = match candidates {
+        [] | [_] => vec![Action::link("Sign in", way)],
+        several => {
+            lines = vec![format!("To open {host} you sign in with one of these accounts.")];
+            let link = |name: &str| format!("{way}&provider={}", utf8_percent_encode(name, NON_ALPHANUMERIC));
+            several
+                .iter()
+                .map(|p| Action::link(format!("Sign in with {}", p.settings().label), link(p.name())))
+                .collect()
+        }
     };
-    let provider = routed.or_else(|| gateway.providers.first()).cloned();
-    provider.ok_or_else(|| Error::new(Kind::BadRequest, "no provider is configured, so nobody can sign in"))
+    Page { title: "Sign in", lines, actions, ..Page::default() }.reply(StatusCode::OK)
 }

@@ -108,14 +108,27 @@ async fn end(call: &mut Call<'_>, rd: Option<String>, status: StatusCode, everyw
     let tokens = &session.data.tokens;
     // RV-01: in the background; no provider holds up a sign-out.
     provider.revoke(tokens.refresh.clone(), tokens.access.clone());
+    let (home, onward) = homeward(call, rd.unwrap_or_default());
     let back = match &provider.settings().post_logout_redirect_uri {
         Some(uri) => uri.clone(),
-        None => format!("{}{}", call.admitted.site.origin, call.endpoint("signed_out")),
+        None => format!("{home}{}", call.endpoint("signed_out")),
     };
-    let there = sessions.seal_logout(rd.as_deref().unwrap_or_default(), call.host()).and_then(|state| {
+    let there = sessions.seal_logout(&onward, home.host()).and_then(|state| {
         provider.end_session_url(tokens.id.as_ref().map(crate::secret::Secret::expose), &back, &state)
     });
     Ok(reply::redirect(status, &there.unwrap_or(here)))
+}
+
+/// The origin that the provider sends people back to, and where they go on to from there. Where sign-ins are handed over
+/// the provider knows `public_url` alone.
+fn homeward<'a>(call: &Call<'a>, rd: String) -> (&'a Origin, String) {
+    let gateway: &'a Gateway = call.gateway;
+    let here = &call.admitted.site.origin;
+    if !gateway.is_handed_over(&call.admitted.site) {
+        return (here, rd);
+    }
+    let onward = if rd.starts_with('/') { format!("{here}{rd}") } else { rd };
+    (&gateway.settings.server.public_url, onward)
 }
 
 /// A safe `rd`, or none.

@@ -1,5 +1,7 @@
 //! The pages that a person sees. One template, no script, nothing fetched; every value is escaped by it.
 
+use std::borrow::Cow;
+
 use askama::Template;
 use http::StatusCode;
 
@@ -22,7 +24,7 @@ pub struct Page<'a> {
 /// A link, or a button that posts. The first one of a page is its main one.
 #[derive(Clone, Debug, Default)]
 pub struct Action {
-    pub label: &'static str,
+    pub label: Cow<'static, str>,
     pub href: String,
     pub post: bool,
     pub fields: Vec<(&'static str, String)>,
@@ -46,12 +48,16 @@ pub struct Item {
 }
 
 impl Action {
-    pub fn link(label: &'static str, href: impl Into<String>) -> Self {
-        Self { label, href: href.into(), ..Self::default() }
+    pub fn link(label: impl Into<Cow<'static, str>>, href: impl Into<String>) -> Self {
+        Self { label: label.into(), href: href.into(), ..Self::default() }
     }
 
-    pub fn post(label: &'static str, href: impl Into<String>, fields: Vec<(&'static str, String)>) -> Self {
-        Self { label, href: href.into(), post: true, fields }
+    pub fn post(
+        label: impl Into<Cow<'static, str>>,
+        href: impl Into<String>,
+        fields: Vec<(&'static str, String)>,
+    ) -> Self {
+        Self { label: label.into(), href: href.into(), post: true, fields }
     }
 }
 
@@ -80,7 +86,7 @@ mod tests {
             title: evil,
             lines: vec![evil.into()],
             facts: vec![("Name", evil.into())],
-            actions: vec![Action::link("Go", evil), Action::post("Send", evil, vec![("rd", evil.into())])],
+            actions: vec![Action::link(evil, evil), Action::post("Send", evil, vec![("rd", evil.into())])],
             list: Some(List {
                 items: vec![Item {
                     name: evil.into(),

@@ -99,6 +99,6 @@ async fn i_01_i_02_the_answer_says_whose_it_is() {
         (&announcing, Some(""), false),
         (&announcing, Some(&format!("{}/", op.issuer)), false),
     ] {
-        assert_eq!(provider.check_issuer(metadata, iss).is_ok(), fine, "{iss:?}");
+        assert_eq!(provider.check_issuer(metadata, iss, false).is_ok(), fine, "{iss:?}");
     }
 }
