@@ -3,6 +3,7 @@
 //!
 //! A claim that was never looked for is neither there nor absent: what depends on it is `Unknown`, which lets nobody in.
 
+mod filter;
 mod names;
 mod rule;
 
@@ -14,6 +15,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::config::settings;
+use filter::{Bits, FEW_RULES};
 use names::Folded;
 use rule::{Email, Rule};
 
@@ -142,7 +144,9 @@ impl Policy {
             Some(None) => Email::TooLong,
             Some(Some(text)) => Email::Text(text),
         };
-        let denied = find(&self.deny, List::Deny, facts, email, trace);
+        let many = self.deny.len().saturating_add(self.allow.len()) > FEW_RULES;
+        let bits = if many { Bits::of_facts(facts, email) } else { Bits::ALL };
+        let denied = find(&self.deny, List::Deny, facts, (email, bits), trace);
         if let Found::Yes(number) = denied {
             return Decision::Deny(Refusal::Rule(number));
         }
@@ -152,7 +156,7 @@ impl Policy {
             Email::Text(e) if facts.email_verified && e.bytes().filter(|b| *b == b'@').count() == 1 => email,
             _ => Email::Absent,
         };
-        let allowed = find(&self.allow, List::Allow, facts, trusted, trace);
+        let allowed = find(&self.allow, List::Allow, facts, (trusted, bits), trace);
         if !facts.known {
             return if matches!(allowed, Found::Yes(_)) { Decision::Allow } else { Decision::SignIn };
         }
@@ -197,10 +201,16 @@ enum Found {
 }
 
 /// The first rule that matches.
-fn find<T: Trace>(rules: &[Rule], list: List, facts: &Facts<'_>, email: Email<'_>, trace: &mut T) -> Found {
+fn find<T: Trace>(
+    rules: &[Rule],
+    list: List,
+    facts: &Facts<'_>,
+    (email, bits): (Email<'_>, Bits),
+    trace: &mut T,
+) -> Found {
     let mut found = Found::No;
     for (number, rule) in rules.iter().enumerate() {
-        let answer = rule.answer(facts, email);
+        let answer = rule.answer(facts, email, bits);
         trace.tried(list, number, answer);
         match answer {
             Answer::Yes => return Found::Yes(number),

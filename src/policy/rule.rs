@@ -2,6 +2,7 @@
 
 use ipnet::IpNet;
 
+use super::filter::Bits;
 use super::names::Names;
 use super::{Answer, Facts};
 use crate::config::settings;
@@ -12,6 +13,8 @@ pub(super) struct Rule {
     conditions: Box<[Condition]>,
     /// Only of `network` and `method`: judged before anybody has signed in.
     early: bool,
+    /// A request without any of these has not what the rule asks for.
+    bits: Bits,
 }
 
 #[derive(Clone, Debug)]
@@ -56,13 +59,13 @@ impl Rule {
         let claims = rule.claims.iter().map(|(path, texts)| Condition::Claim(path.as_str().into(), Names::new(texts)));
         conditions.extend(claims);
         let early = conditions.iter().all(|c| matches!(c, Condition::Network(_) | Condition::Method(_)));
-        Self { conditions: conditions.into(), early }
+        Self { conditions: conditions.into(), early, bits: Bits::of_rule(rule) }
     }
 
     /// SECURITY: a rule without conditions matches nobody: configuration refuses it, and if one came about by a fault it
     /// must not open the door.
-    pub(super) fn answer(&self, facts: &Facts<'_>, email: Email<'_>) -> Answer {
-        if self.conditions.is_empty() {
+    pub(super) fn answer(&self, facts: &Facts<'_>, email: Email<'_>, bits: Bits) -> Answer {
+        if self.conditions.is_empty() || !self.bits.meet(bits) {
             return Answer::No;
         }
         if !facts.known && !self.early {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::*;
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Person {
     user: &'static str,
     email: Option<&'static str>,
@@ -199,4 +199,26 @@ fn each_rule_that_was_tried_is_told() {
     assert_eq!(Policy::new(&policy).decide(&facts, &mut seen), Decision::Allow);
     let want = [(List::Deny, 0, Answer::No), (List::Allow, 0, Answer::No), (List::Allow, 1, Answer::Yes)];
     assert_eq!(seen.0, want);
+}
+
+#[test]
+fn l_25_a_rule_among_many_is_not_passed_over() {
+    let nobodys = || (0..100).map(|n| settings::Rule { user: vec![format!("n{n}")], ..Default::default() });
+    let long = format!("{}@example.com", "a".repeat(400)).leak();
+    for (rule, person) in [
+        (email(&["ANN@example.com"]), ann()),
+        (domain(&["example.com"]), ann()),
+        (domain(&["example.com"]), Person { email: Some("ann@evil.org@Example.com"), ..ann() }),
+        (domain(&["elsewhere.org"]), Person { email: Some(long), ..ann() }),
+        (
+            group(&["Staff"]),
+            Person { groups: (0..2000).map(|n| format!("g{n}")).chain(["Staff".to_owned()]).collect(), ..ann() },
+        ),
+        (settings::Rule { user: strings(&["u1"]), ..group(&["x", "Staff"]) }, ann()),
+        (settings::Rule { provider: strings(&["main"]), ..Default::default() }, ann()),
+    ] {
+        let policy = deny(nobodys().chain([rule]).collect());
+        assert_eq!(decide(&policy, &person), denied("deny[101]"), "{person:?}");
+    }
+    assert_eq!(decide(&deny(nobodys().collect()), &ann()), Decision::Allow);
 }

@@ -142,8 +142,14 @@ proptest! {
         allow in prop::collection::vec(rules(), 0..4),
         deny in prop::collection::vec(rules(), 0..3),
         who in somebody(),
+        padded in any::<bool>(),
     ) {
-        let policy = settings::Policy { name: None, allow, deny };
+        let mut policy = settings::Policy { name: None, allow, deny };
+        if padded {
+            // So many that most are passed over by their bits.
+            let nobodys = (0..filter::FEW_RULES).map(|n| settings::Rule { user: vec![format!("n{n}")], ..Default::default() });
+            policy.deny.splice(0..0, nobodys);
+        }
         let facts = Facts {
             known: who.known,
             user: who.user.as_deref(),
