@@ -21,6 +21,7 @@ const LATER: [&str; 6] = ["authorization_url", "flow", "jwks_url", "kind", "toke
 
 pub(super) fn provider(name: String, table: Table<'_>) -> Provider {
     let insecure = table.boolean("insecure", false);
+    let (issuer, client_id) = (issuer(&table, "provider", &name, insecure), client_id(&table));
     let client = client_auth::client(&table);
     let provider = Provider {
         kind: ProviderKind::Oidc,
@@ -31,8 +32,8 @@ pub(super) fn provider(name: String, table: Table<'_>) -> Provider {
         flow: Flow::Code,
         response_mode: ResponseMode::Query,
         callback: Callback::Shared,
-        issuer: issuer(&table, "provider", &name, insecure),
-        client_id: client_id(&table),
+        issuer,
+        client_id,
         scopes: scopes(&table),
         extra_params: table.table("extra_params").map(extra_params).unwrap_or_default(),
         par: table
