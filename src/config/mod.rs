@@ -150,6 +150,7 @@ fn settings_of(reader: &Reader) -> Settings {
     }
     checks::routes(reader, &routes, &session);
     checks::plain_http(reader, &server, &routes);
+    checks::bound_tokens(reader, &routes, &providers);
     root.close(&["forward_auth"]);
     Settings {
         server: server.server,
