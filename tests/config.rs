@@ -12,6 +12,7 @@ use doorward::config::settings::{
     RedisServers, ResponseMode, SameSite, Settings, Source, Store, Target, TokenIssuer,
 };
 use doorward::config::{Flags, Problem, Problems, Sources, find_file, known_keys, load};
+use rcgen::{KeyPair, PKCS_ED25519};
 use tempfile::TempDir;
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
@@ -217,8 +218,9 @@ fn the_defaults_that_the_example_shows_are_the_defaults() {
             "allow",
             "deny",
         ];
-        let more = ["require", "origins", "issuers", "audience"];
-        let is_example = examples.iter().chain(&more).any(|key| bare.starts_with(key));
+        let more = ["require", "origins", "issuers", "audience", "private_key", "client_auth_signing", "key_id"];
+        let more = more.iter().chain(&["client_cert", "client_key"]);
+        let is_example = examples.iter().chain(more).any(|key| bare.starts_with(key));
         let is_key =
             bare.split_once(" = ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
         // Sections that say nothing without what has no default.
@@ -372,11 +374,85 @@ fn redis_is_read_with_its_defaults() {
     assert_eq!(only_problem(&with("[session.redis]", "url = \"redis://\"")).key, "session.redis.url");
 }
 
+/// `LEAST` with these lines instead of the secret.
+fn client(lines: &str) -> String {
+    let text = LEAST.replace("client_secret = \"s3cret-of-the-client\"\n", "");
+    text.replace("[provider.main]\n", &format!("[provider.main]\n{lines}\n"))
+}
+
+#[test]
+fn how_the_client_proves_itself() {
+    let directory = TempDir::new().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        format!("{{ file = {path:?} }}")
+    };
+    let ec = file("ec.pem", &KeyPair::generate().unwrap().serialize_pem());
+    let ed = file("ed.pem", &KeyPair::generate_for(&PKCS_ED25519).unwrap().serialize_pem());
+    let junk = file("junk.pem", "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n");
+    let cert = "client_cert = \"/c.pem\"\nclient_key = \"/k.pem\"";
+    let secret = "client_secret = \"hunter2-hunter2-hunter2-hunter2-\"";
+
+    for (lines, want) in [
+        (format!("private_key = {ec}"), ClientAuth::Auto),
+        (format!("private_key = {ed}\nclient_auth = \"private_key_jwt\""), ClientAuth::PrivateKeyJwt),
+        (format!("{secret}\nclient_auth = \"client_secret_jwt\""), ClientAuth::ClientSecretJwt),
+        (format!("{cert}\nclient_auth = \"tls_client_auth\""), ClientAuth::TlsClientAuth),
+        (format!("{cert}\nclient_auth = \"self_signed_tls_client_auth\""), ClientAuth::TlsClientAuth),
+        (format!("{cert}\nclient_auth = \"none\"\nprivate_key = \"\""), ClientAuth::None),
+        // The secret may be there for HS256.
+        (
+            format!("{secret}\nprivate_key = {ec}\nclient_auth = \"private_key_jwt\"\ndpop = true"),
+            ClientAuth::PrivateKeyJwt,
+        ),
+        (format!("{cert}\n{secret}\nclient_auth = \"client_secret_post\""), ClientAuth::Post),
+    ] {
+        let provider = Case::of(&client(&lines)).settings().providers.remove(0);
+        assert_eq!(provider.client_auth, want, "{lines}");
+        assert_eq!(provider.client_key.is_some(), lines.contains("private_key = {"), "{lines}");
+        assert_eq!(provider.client_cert.is_some(), lines.contains("client_cert"), "{lines}");
+        assert_eq!(provider.dpop, lines.contains("dpop"), "{lines}");
+    }
+    let lines = format!("private_key = {ec}\nkey_id = \"2026\"\nclient_auth_signing_alg = \"ES256\"");
+    let key = Case::of(&client(&lines)).settings().providers.remove(0).client_key.unwrap();
+    assert_eq!((key.kid.as_deref(), key.alg.as_deref()), (Some("2026"), Some("ES256")));
+
+    for (lines, key) in [
+        ("client_auth = \"client_secret_basic\"".to_owned(), "client_secret"),
+        ("client_auth = \"client_secret_jwt\"".to_owned(), "client_secret"),
+        ("client_secret = \"hunter2\"\nclient_auth = \"client_secret_jwt\"".to_owned(), "client_secret"),
+        ("client_auth = \"private_key_jwt\"".to_owned(), "private_key"),
+        (format!("{secret}\nclient_auth = \"private_key_jwt\""), "private_key"),
+        ("client_auth = \"tls_client_auth\"".to_owned(), "client_cert"),
+        ("client_cert = \"/c.pem\"".to_owned(), "client_key"),
+        ("client_key = \"/k.pem\"".to_owned(), "client_cert"),
+        (format!("{secret}\nprivate_key = {ec}"), "client_auth"),
+        (format!("{secret}\n{cert}"), "client_auth"),
+        (format!("{cert}\nprivate_key = {ec}\nclient_auth = \"auto\""), "client_auth"),
+        (format!("private_key = {ec}\nclient_auth = \"none\""), "client_auth"),
+        (format!("{secret}\nprivate_key = {ec}\nclient_auth = \"client_secret_post\""), "private_key"),
+        (format!("private_key = {junk}"), "private_key"),
+        ("private_key = \"hunter2\"".to_owned(), "private_key"),
+        ("private_key = { file = \"/nonexistent\" }".to_owned(), "private_key.file"),
+        (format!("private_key = {ec}\nclient_auth_signing_alg = \"ES384\""), "client_auth_signing_alg"),
+        (format!("private_key = {ec}\nclient_auth_signing_alg = \"RS256\""), "client_auth_signing_alg"),
+        (format!("private_key = {ec}\nclient_auth_signing_alg = \"none\""), "client_auth_signing_alg"),
+        (format!("private_key = {ed}\nclient_auth_signing_alg = \"HS256\""), "client_auth_signing_alg"),
+        ("client_auth_signing_alg = \"ES256\"".to_owned(), "client_auth_signing_alg"),
+        ("key_id = \"2026\"".to_owned(), "key_id"),
+        ("client_auth = \"client_secret\"".to_owned(), "client_auth"),
+        ("dpop = \"always\"".to_owned(), "dpop"),
+    ] {
+        let problem = only_problem(&client(&lines));
+        assert_eq!(problem.key, format!("provider.main.{key}"), "{lines}");
+        assert!(!problem.to_string().contains("hunter2") && !problem.hint.is_empty(), "ZX-06: {problem}");
+    }
+}
+
 #[test]
 fn keys_of_other_versions_say_so() {
     for (section, line) in [
-        ("[provider.main]", "client_auth = \"private_key_jwt\""),
-        ("[provider.main]", "dpop = false"),
         ("[server]", "proxy_protocol = false"),
         ("[server]", "listen = \"fd:3\""),
         ("[forward_auth]", "success_status = 202"),

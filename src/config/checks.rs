@@ -7,7 +7,9 @@ use super::key::Key;
 use super::read::Reader;
 use super::server;
 use super::session::is_within;
-use super::settings::{Access, HostMatch, Issuer, PathMatch, Provider, ResponseMode, Route, Session};
+use super::settings::{
+    Access, HostMatch, IdentityValue, Issuer, PathMatch, Provider, ResponseMode, Route, Session, UpstreamAuth,
+};
 
 pub(super) fn routes(reader: &Reader, routes: &[Route], session: &Session) {
     for (n, route) in routes.iter().enumerate() {
@@ -50,6 +52,26 @@ pub(super) fn issuer_names(reader: &Reader, issuers: &[Issuer], providers: &[Str
         let message = format!("is also the name of [provider.{}]", issuer.name);
         let key = Key::default().then("issuer").chosen(&issuer.name);
         reader.problem(&key, tag, message, "Give it another name: tokens and rules refer to both by name.");
+    }
+}
+
+/// An upstream has no key to make proofs with: for it, a token that is bound by DPoP is no token.
+pub(super) fn bound_tokens(reader: &Reader, routes: &[Route], providers: &[Provider]) {
+    let is_bound = |index: &usize| providers.get(*index).is_some_and(|provider| provider.dpop);
+    for route in routes {
+        let of_person = route.identity.iter().any(|header| header.value == IdentityValue::AccessToken);
+        let bound = match &route.upstream_auth {
+            UpstreamAuth::ClientCredentials(token) | UpstreamAuth::TokenExchange(token) => is_bound(&token.provider),
+            UpstreamAuth::AccessToken => route.providers.iter().any(is_bound),
+            _ => false,
+        };
+        if bound || of_person && route.providers.iter().any(is_bound) {
+            reader.warn(format!(
+                "route {} sends a token upstream that dpop = true binds to a key of Doorward's: \
+                 an upstream that checks this refuses it.",
+                route.name
+            ));
+        }
     }
 }
 

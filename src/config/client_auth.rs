@@ -52,15 +52,13 @@ fn check(table: &Table<'_>, client: &Client) {
         ClientAuth::Basic | ClientAuth::Post | ClientAuth::ClientSecretJwt if !secret => {
             table.missing("client_secret", SECRET_HINT);
         }
-        ClientAuth::ClientSecretJwt => {
-            // SECURITY: a shorter one can be found from one assertion.
-            if client.secret.as_ref().is_some_and(|secret| secret.expose().len() < LEAST_SECRET) {
-                table.problem(
-                    "client_secret",
-                    format!("is shorter than the {LEAST_SECRET} bytes that client_secret_jwt needs"),
-                    "Have the provider issue a longer secret, or use private_key_jwt.",
-                );
-            }
+        // SECURITY: a shorter one can be found from one assertion.
+        ClientAuth::ClientSecretJwt if is_short(client) => {
+            table.problem(
+                "client_secret",
+                format!("is shorter than the {LEAST_SECRET} bytes that client_secret_jwt needs"),
+                "Have the provider issue a longer secret, or use private_key_jwt.",
+            );
         }
         ClientAuth::PrivateKeyJwt if !key => table.missing("private_key", KEY_HINT),
         ClientAuth::TlsClientAuth if !cert => {
@@ -84,6 +82,10 @@ fn check(table: &Table<'_>, client: &Client) {
         let hint = "Write client_auth = \"private_key_jwt\", or remove it.";
         table.problem("private_key", "is not used by this client_auth", hint);
     }
+}
+
+fn is_short(client: &Client) -> bool {
+    client.secret.as_ref().is_some_and(|secret| secret.expose().len() < LEAST_SECRET)
 }
 
 fn private_key(table: &Table<'_>) -> Option<ClientKey> {

@@ -154,6 +154,7 @@ fn settings_of(reader: &Reader) -> Settings {
     checks::routes(reader, &routes, &session);
     checks::plain_http(reader, &server, &routes);
     checks::form_post(reader, &server, &providers);
+    checks::bound_tokens(reader, &routes, &providers);
     root.close(&["forward_auth"]);
     Settings {
         server: server.server,

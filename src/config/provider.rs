@@ -23,16 +23,17 @@ const LATER: [&str; 1] = ["jwks_url"];
 /// `several`: there are other providers beside it.
 pub(super) fn provider(name: String, table: Table<'_>, several: bool) -> Provider {
     let insecure = table.boolean("insecure", false);
-    let client = client_auth::client(&table);
     let is_openid = sign_in::is_openid(&table);
     let kind = sign_in::kind(&table, is_openid, insecure);
+    let issuer = match is_openid {
+        true => issuer(&table, "provider", &name, insecure),
+        false => sign_in::stand_in(&table, &name, insecure, &kind),
+    };
+    let client_id = client_id(&table);
+    let client = client_auth::client(&table);
     let (flow, response_mode) = sign_in::flow(&table, &name, is_openid);
     let provider = Provider {
         label: table.text("label").unwrap_or_else(|| name.clone()),
-        issuer: match is_openid {
-            true => issuer(&table, "provider", &name, insecure),
-            false => sign_in::stand_in(&table, &name, insecure, &kind),
-        },
         client_auth: client.auth,
         client_key: client.key,
         client_cert: client.cert,
@@ -40,7 +41,8 @@ pub(super) fn provider(name: String, table: Table<'_>, several: bool) -> Provide
         flow,
         response_mode,
         callback: sign_in::callback(&table, &name, several, is_openid),
-        client_id: client_id(&table),
+        issuer,
+        client_id,
         scopes: scopes(&table, is_openid),
         extra_params: table.table("extra_params").map(extra_params).unwrap_or_default(),
         par: table

@@ -40,7 +40,7 @@ impl fmt::Display for KeyFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Algorithm => "is of a kind that does not sign by this algorithm",
-            Self::Size => "is an RSA key of less than 2048 or more than 8192 bits",
+            Self::Size => "is an RSA key that cannot be used: it must have 2048 to 8192 bits",
             Self::Unreadable => "is not a private key that can be used here",
         })
     }
@@ -159,9 +159,11 @@ fn edwards(der: &PrivateKeyDer<'_>) -> Read {
 
 #[cfg(test)]
 mod tests {
+    use aws_lc_rs::encoding::{AsDer as _, EcPrivateKeyRfc5915Der};
+
     use super::*;
     use crate::crypto::jws;
-    use crate::crypto::testing::set;
+    use crate::crypto::testing::{Signer, ec, pem, rsa, set};
 
     #[test]
     fn the_same_secret_is_the_same_key_and_its_signatures_verify() {
@@ -174,5 +176,77 @@ mod tests {
         let verified = jws::verify(&token, &set(&[b.jwk().clone()]), &[Algorithm::ES256], None).unwrap();
         assert_eq!(verified.claims, claims);
         assert!(a.jwk().get("d").is_none());
+    }
+
+    fn sec1_of(pair: &EcdsaKeyPair) -> EcPrivateKeyRfc5915Der<'static> {
+        pair.private_key().as_der().unwrap()
+    }
+
+    fn read(pem: &str, alg: Option<&str>) -> Result<SigningKey, KeyFault> {
+        SigningKey::from_pem(&Secret::new(pem), alg, None)
+    }
+
+    #[test]
+    fn pk_01_f_10_every_kind_of_key_signs_by_the_algorithms_that_are_its_own() {
+        let es384 = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap();
+        let (rsa, ec, ed) = (rsa().pkcs8(), ec().pkcs8(), Signer::new_ed().pkcs8());
+        // PKCS#8 holds PKCS#1 as its last member.
+        let pkcs1 = pem("RSA PRIVATE KEY", &rsa[26..]);
+        let sec1 = pem("EC PRIVATE KEY", sec1_of(&es384).as_ref());
+        let parameters = format!("{}{sec1}", pem("EC PARAMETERS", &[6, 5, 43, 129, 4, 0, 34]));
+        let pkcs8 = |der: &[u8]| pem("PRIVATE KEY", der);
+        for (pem, alg, want) in [
+            (pkcs8(&rsa), None, Ok("RS256")),
+            (pkcs8(&rsa), Some("PS256"), Ok("PS256")),
+            (pkcs1.clone(), Some("RS512"), Ok("RS512")),
+            (pkcs1.trim_end().to_owned(), Some("PS384"), Ok("PS384")),
+            (pkcs8(&ec), None, Ok("ES256")),
+            (sec1.clone(), None, Ok("ES384")),
+            (parameters, Some("ES384"), Ok("ES384")),
+            (pkcs8(&ed), None, Ok("EdDSA")),
+            (pkcs8(&rsa), Some("ES256"), Err(KeyFault::Algorithm)),
+            (pkcs8(&ec), Some("RS256"), Err(KeyFault::Algorithm)),
+            (pkcs8(&ec), Some("ES384"), Err(KeyFault::Algorithm)),
+            (pkcs8(&ed), Some("HS256"), Err(KeyFault::Algorithm)),
+            (sec1, Some("none"), Err(KeyFault::Algorithm)),
+            (pkcs8(&rsa[..400]), None, Err(KeyFault::Unreadable)),
+            (pem("ENCRYPTED PRIVATE KEY", &ec), None, Err(KeyFault::Unreadable)),
+            (pem("PUBLIC KEY", &ec), None, Err(KeyFault::Unreadable)),
+            (String::new(), None, Err(KeyFault::Unreadable)),
+            ("secret".to_owned(), None, Err(KeyFault::Unreadable)),
+        ] {
+            let key = match (read(&pem, alg), want) {
+                (Ok(key), Ok(_)) => key,
+                (got, want) => {
+                    assert_eq!(got.err(), want.err(), "{alg:?}");
+                    continue;
+                }
+            };
+            assert_eq!(key.jwk()["alg"], want.unwrap());
+            let claims = json!({"sub": "alice"}).as_object().unwrap().clone();
+            let token = key.sign(json!({"kid": key.kid()}).as_object().unwrap().clone(), &claims).unwrap();
+            let alg: Algorithm = want.unwrap().parse().unwrap();
+            assert!(jws::verify(&token, &set(&[key.jwk().clone()]), &[alg], None).is_ok(), "{alg:?}");
+            for private in ["d", "p", "q", "k"] {
+                assert!(key.jwk().get(private).is_none(), "{alg:?} {private}");
+            }
+        }
+        let named = SigningKey::from_pem(&Secret::new(pkcs8(&ec)), None, Some("2026")).unwrap();
+        assert_eq!((named.kid(), &named.jwk()["kid"]), ("2026", &json!("2026")));
+    }
+
+    #[test]
+    fn f_10_a_small_rsa_key_is_refused() {
+        // RSAPrivateKey (RFC 8017, A.1.2): a version and eight integers, of which the first has 1024 bits.
+        let integer = |length: u8| {
+            let mut der = vec![2, 0x81, length];
+            der.resize(3 + usize::from(length), 0x7f);
+            der
+        };
+        let integers = [vec![2, 1, 0], integer(129), vec![2, 3, 1, 0, 1], integer(129)].concat();
+        let integers = [integers, [64; 5].map(integer).concat()].concat();
+        let length = u16::try_from(integers.len()).unwrap().to_be_bytes();
+        let der = [vec![0x30, 0x82], length.to_vec(), integers].concat();
+        assert_eq!(read(&pem("RSA PRIVATE KEY", &der), None).err(), Some(KeyFault::Size));
     }
 }

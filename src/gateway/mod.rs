@@ -132,7 +132,8 @@ impl Gateway {
         for provider in &settings.providers {
             // Its files may hold other certificates by now, its DPoP key may have to be another: then it is made anew.
             let has_files = provider.ca.is_some() || provider.client_cert.is_some();
-            let same_key = |b: &Self| !provider.dpop || b.settings.session.keys == settings.session.keys;
+            let same_key =
+                |b: &Self| !provider.dpop || b.settings.session.keys.first() == settings.session.keys.first();
             let known = before.filter(|b| b.kept == kept && !has_files && same_key(b));
             let known = known.and_then(|b| b.providers.iter().find(|p| p.settings() == provider));
             if let Some(known) = known {

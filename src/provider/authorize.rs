@@ -13,6 +13,7 @@ use url::Url;
 use crate::config::settings::{Flow, OWN_PARAMETERS, Par, ResponseMode};
 use crate::crypto::json;
 use crate::error::{Error, Kind, Result};
+use crate::provider::client_auth::Form;
 use crate::provider::discovery::Metadata;
 use crate::provider::{Provider, http};
 
@@ -136,7 +137,7 @@ impl Provider {
 
     async fn push(&self, metadata: &Metadata, endpoint: &Url, parameters: &[(String, String)]) -> Result<String> {
         let form: Vec<(&str, &str)> = parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let response = self.post(ENDPOINT, endpoint, &form, metadata).await?;
+        let response = self.post(ENDPOINT, endpoint, &Form::new(&form), metadata).await?;
         // The RFC says 201; some providers say 200 and mean the same.
         if !matches!(response.status(), StatusCode::OK | StatusCode::CREATED) {
             return Err(http::refusal(ENDPOINT, &response));

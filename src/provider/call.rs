@@ -44,7 +44,7 @@ impl Provider {
         let (this, url, form) = (self.clone(), url.clone(), Form::new(form));
         self.on_control(async move {
             let metadata = this.metadata().await?;
-            this.http.send(endpoint, this.client.post(endpoint, &url, &form, &metadata)?).await
+            this.post(endpoint, &url, &form, &metadata).await
         })
         .await
     }
@@ -53,10 +53,10 @@ impl Provider {
         &self,
         endpoint: &'static str,
         url: &Url,
-        form: &[(&str, &str)],
+        form: &Form,
         metadata: &Metadata,
     ) -> Result<Response<Bytes>> {
-        self.http.send(endpoint, self.client.post(endpoint, url, &Form::new(form), metadata)?).await
+        self.http.send(endpoint, self.client.post(endpoint, url, form, metadata)?).await
     }
 
     /// Sends what `make` makes, with the person's access token (RFC 6750 §2.1, RFC 9449 §7.1).

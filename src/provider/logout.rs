@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::provider::client_auth::Form;
 use crate::provider::discovery::Metadata;
 use crate::provider::{Provider, http};
 use crate::secret::Secret;
@@ -51,7 +52,7 @@ impl Provider {
 
     async fn revoke_one(&self, metadata: &Metadata, hint: &str, token: &Secret) -> Result<()> {
         let Some(endpoint) = &metadata.revocation_endpoint else { return Ok(()) };
-        let form = [("token", token.expose()), ("token_type_hint", hint)];
+        let form = Form::new(&[("token", token.expose()), ("token_type_hint", hint)]);
         let response = self.post(ENDPOINT, endpoint, &form, metadata).await?;
         if response.status().is_success() { Ok(()) } else { Err(http::refusal(ENDPOINT, &response)) }
     }

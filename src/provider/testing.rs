@@ -1,6 +1,6 @@
 //! An OpenID provider for tests: each path answers what the test put there, and every request is kept.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::secret::Secret;
 
 pub(crate) struct Op {
     pub(crate) issuer: String,
-    answers: Mutex<HashMap<String, Answer>>,
+    answers: Mutex<HashMap<String, VecDeque<Answer>>>,
     seen: Mutex<Vec<Seen>>,
 }
 
@@ -49,6 +49,7 @@ pub(crate) struct Seen {
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) form: HashMap<String, String>,
+    pub(crate) certificate: Option<Vec<u8>>,
 }
 
 impl Op {
@@ -63,7 +64,7 @@ impl Op {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let this = this.clone();
-                let service = service_fn(move |request| this.clone().serve(request));
+                let service = service_fn(move |request| this.clone().serve(request, None));
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
@@ -71,7 +72,12 @@ impl Op {
     }
 
     pub(crate) fn put(&self, path: &str, answer: Answer) {
-        self.answers.lock().unwrap().insert(path.to_owned(), answer);
+        self.put_all(path, [answer]);
+    }
+
+    /// One after the other; the last one stays.
+    pub(crate) fn put_all(&self, path: &str, answers: impl Into<VecDeque<Answer>>) {
+        self.answers.lock().unwrap().insert(path.to_owned(), answers.into());
     }
 
     /// The usual document; `changes` replace members, null removes them.
@@ -122,10 +128,14 @@ impl Op {
     }
 
     pub(crate) fn settings(&self) -> settings::Provider {
+        Self::settings_at(&self.issuer)
+    }
+
+    pub(crate) fn settings_at(issuer: &str) -> settings::Provider {
         settings::Provider {
             name: "main".into(),
             label: "main".into(),
-            issuer: self.issuer.clone(),
+            issuer: issuer.to_owned(),
             client_id: "doorward".into(),
             client_secret: Some(Secret::new("client-secret")),
             kind: settings::ProviderKind::Oidc,
@@ -156,13 +166,24 @@ impl Op {
         Provider::new(&settings, &[], key, Handle::current(), Arc::new(|_, _| {})).unwrap()
     }
 
-    async fn serve(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    fn next_answer(&self, path: &str) -> Option<Answer> {
+        let mut answers = self.answers.lock().unwrap();
+        let answers = answers.get_mut(path)?;
+        if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() }
+    }
+
+    /// `certificate`: what the client showed of itself.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        certificate: Option<Vec<u8>>,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let path = parts.uri.path().to_owned();
         let form = form_urlencoded::parse(&body).into_owned().collect();
-        self.seen.lock().unwrap().push(Seen { path: path.clone(), headers: parts.headers, form });
-        let answer = self.answers.lock().unwrap().get(&path).cloned().unwrap_or_else(|| Answer::json(404, ""));
+        self.seen.lock().unwrap().push(Seen { path: path.clone(), headers: parts.headers, form, certificate });
+        let answer = self.next_answer(&path).unwrap_or_else(|| Answer::json(404, ""));
         if answer.hangs {
             std::future::pending::<()>().await;
         }

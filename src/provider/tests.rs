@@ -1,7 +1,10 @@
 //! The provider over the wire, against a provider that answers what each test wants.
 
 mod authorize;
+mod client_auth;
 mod discovery;
+mod dpop;
+mod mtls;
 mod token;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -174,7 +174,7 @@ async fn c_17_c_18_userinfo_fills_gaps_of_the_same_person_only() {
     assert_eq!(claims["email"], "alice@example.com", "the ID token's own claims stay");
     assert_eq!(op.seen("/userinfo")[0].headers["authorization"], "Bearer at-secret");
 
-    let jwt = Answer { headers: vec![("content-type", "application/jwt".into())], ..Answer::json(200, &good) };
+    let html = Answer { headers: vec![("content-type", "text/html".into())], ..Answer::json(200, &good) };
     for bad in [
         Answer::json(200, json!({"sub": "mallory", "groups": ["admin"]})),
         Answer::json(200, json!({"groups": ["admin"]})),
@@ -182,7 +182,10 @@ async fn c_17_c_18_userinfo_fills_gaps_of_the_same_person_only() {
         Answer::json(401, json!({"error": "invalid_token"})),
         Answer::json(302, ""),
         Answer::json(500, ""),
-        jwt,
+        html,
+        // C-18
+        signed(good.to_string()),
+        signed(ec().sign(&json!({"alg": "ES256", "kid": "e"}), &json!({"sub": "alice", "groups": ["admin"]}))),
     ] {
         op.put("/userinfo", bad.clone());
         let claims = provider.redeem(redeem()).await.unwrap().claims;
@@ -193,6 +196,69 @@ async fn c_17_c_18_userinfo_fills_gaps_of_the_same_person_only() {
     op.tokens(json!({"email": "a@x", "name": "A", "groups": [], "preferred_username": "a"}));
     provider.redeem(redeem()).await.unwrap();
     assert_eq!(op.seen("/userinfo").len(), before, "nothing is missing, nothing is asked");
+}
+
+fn signed(token: impl Into<String>) -> Answer {
+    let headers = vec![("content-type", "application/jwt; charset=utf-8".to_owned())];
+    Answer { headers, ..Answer::json(200, token.into()) }
+}
+
+#[tokio::test]
+async fn c_18_signed_userinfo_is_verified_or_unused() {
+    let op = Op::new().await;
+    op.tokens(json!({}));
+    let provider =
+        op.provider(|settings| settings.client_secret = Some(Secret::new("a-client-secret-of-32-characters")));
+    let header = json!({"alg": "ES256", "kid": "e"});
+    let claims = |changes: serde_json::Value| {
+        let mut claims =
+            json!({"iss": op.issuer, "aud": "doorward", "sub": "alice", "groups": ["staff"], "name": "Alice"});
+        for (name, value) in changes.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        claims
+    };
+    let groups = async |answer: Answer| {
+        op.put("/userinfo", answer);
+        provider.redeem(redeem()).await.unwrap().claims.remove("groups")
+    };
+    let now = crate::clock::unix_now();
+    for fine in [json!({}), json!({"aud": ["doorward"]}), json!({"exp": now + 60, "nbf": now})] {
+        let token = ec().sign(&header, &claims(fine.clone()));
+        assert_eq!(groups(signed(token)).await, Some(json!(["staff"])), "{fine}");
+    }
+    for bad in [
+        json!({"iss": null}),
+        json!({"iss": "https://id.example"}),
+        json!({"aud": "other"}),
+        json!({"aud": ["doorward", "other"]}),
+        json!({"aud": null}),
+        json!({"sub": "bob"}),
+        json!({"exp": 1}),
+        json!({"exp": "soon"}),
+        json!({"nbf": now + 600}),
+        json!({"events": {}}),
+    ] {
+        let token = ec().sign(&header, &claims(bad.clone()));
+        assert_eq!(groups(signed(token)).await, None, "{bad}");
+    }
+    let good = claims(json!({}));
+    let token = ec().sign(&header, &good);
+    let (body, _) = token.rsplit_once('.').unwrap();
+    let stranger = Signer::new_ec().sign(&header, &good);
+    let by_secret = crate::crypto::testing::hs256(b"a-client-secret-of-32-characters", &json!({"alg": "HS256"}), &good);
+    let none = ec().sign_text(r#"{"alg":"none"}"#, &good.to_string());
+    for bad in [
+        stranger,
+        by_secret,
+        format!("{}.", none.rsplit_once('.').unwrap().0),
+        none,
+        format!("{body}.AAAA"),
+        format!("{token}.x.y"),
+        String::new(),
+    ] {
+        assert_eq!(groups(signed(bad.clone())).await, None, "{bad}");
+    }
 }
 
 #[tokio::test]

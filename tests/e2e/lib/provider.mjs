@@ -34,8 +34,10 @@ const madeGroup = (times) => `made-${times}`;
 
 // `origins` are the places where Doorward is seen by browsers: the redirect URIs follow from them. `accessToken`: seconds
 // that an access token lives. `logoutUri`: where logout tokens go. `counted`: everybody is in a group that says how often
-// their ID token was made, so that an upstream's log tells a refreshed identity from the one before.
-export async function startProvider({ port, origins, accessToken = 600, logoutUri, counted = false }) {
+// their ID token was made, so that an upstream's log tells a refreshed identity from the one before. `demands`: more of
+// the library's own { metadata (of the client), features, configuration }; `watch` is shown each request once it is
+// answered.
+export async function startProvider({ port, origins, accessToken = 600, logoutUri, counted = false, demands = {}, watch }) {
   const issuer = `http://localhost:${port}`;
   const made = new Map();
   const client = ({ id, secret }) => ({
@@ -46,6 +48,7 @@ export async function startProvider({ port, origins, accessToken = 600, logoutUr
     response_types: ['code'],
     redirect_uris: origins.map((origin) => `${origin}/oauth2/callback`),
     post_logout_redirect_uris: origins.map((origin) => `${origin}/oauth2/signed_out`),
+    ...demands.metadata,
     ...(logoutUri && { backchannel_logout_uri: logoutUri, backchannel_logout_session_required: true }),
   });
   const claims = (id, use) => {
@@ -82,6 +85,7 @@ export async function startProvider({ port, origins, accessToken = 600, logoutUr
           ctx.body = page('Signed out of the provider', '');
         },
       },
+      ...demands.features,
     },
     // Without the library's guard against addresses of this machine: here everything is one.
     fetch: (url, { dispatcher: _guard, ...request }) => fetch(url, request),
@@ -94,8 +98,10 @@ export async function startProvider({ port, origins, accessToken = 600, logoutUr
     },
     rotateRefreshToken: true,
     ttl: { AccessToken: () => running.accessToken, Grant: 3600, IdToken: 600, Interaction: 600, RefreshToken: 3600, Session: 3600 },
+    ...demands.configuration,
   });
 
+  if (watch) provider.use((ctx, next) => next().finally(() => watch(ctx)));
   const tokens = watchTokens(provider);
   const callback = provider.callback();
   const answer = (req, res) => {
@@ -115,6 +121,8 @@ export async function startProvider({ port, origins, accessToken = 600, logoutUr
     tokens,
     madeGroup,
     accessToken,
+    // For a server of one's own.
+    answer,
 
     // There again, with everything it knew.
     async start() {

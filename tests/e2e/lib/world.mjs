@@ -185,7 +185,7 @@ listen = "127.0.0.1:${ports.admin}"
 [provider.main]
 issuer = "${issuer}"
 client_id = ${toml(client.id)}
-client_secret = ${toml(client.secret)}
+${client.secret ? `client_secret = ${toml(client.secret)}` : ''}
 ${more.provider ?? ''}
 
 [session]
