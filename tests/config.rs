@@ -1135,6 +1135,10 @@ fn at_01_j_01_j_16_what_would_let_in_too_many_tokens_is_a_problem() {
         (CI, "audience = \"api\"", "route[2].machine.issuers"),
         (CI, "issuers = [\"ci\", \"ci\"]", "route[2].machine.issuers"),
         (CI, "issuers = \"ci\"\nrfc9086 = true", "route[2].machine.rfc9086"),
+        (CI, "introspect = \"main\"", "route[2].machine.audience"),
+        (CI, "introspect = \"ci\"\naudience = \"a\"", "route[2].machine.introspect"),
+        (CI, "issuers = \"ci\"\nbasic = \"on\"", "route[2].machine.basic"),
+        (CI, "issuers = \"ci\"\nbasic_provider = \"main\"", "route[2].machine.basic_provider"),
     ] {
         let problem = only_problem(&with_tokens(issuer, machine));
         assert_eq!(problem.key, key, "{issuer} {machine}: {problem}");
@@ -1146,4 +1150,23 @@ fn at_01_j_01_j_16_what_would_let_in_too_many_tokens_is_a_problem() {
     assert_eq!(only_problem(&public).key, "route[2].machine");
     let insecure = format!("{CI}\njwks_url = \"http://ci.example.com/k\"\ninsecure = true");
     assert_eq!(Case::of(&with_tokens(&insecure, "issuers = \"ci\"")).settings().warnings.len(), 1);
+}
+
+#[test]
+fn o_12_the_password_grant_is_off_and_warns() {
+    let machine = |lines: &str| {
+        let settings = Case::of(&with_tokens(CI, lines)).settings();
+        (settings.routes[1].machine.clone().unwrap(), settings.warnings.len())
+    };
+    let (off, warnings) = machine("issuers = \"ci\"\nintrospect = \"main\"\naudience = \"api\"");
+    assert_eq!((off.basic, off.introspect, warnings), (None, Some(0), 0));
+    let (on, warnings) = machine("basic = \"password_grant\"");
+    assert_eq!((on.basic, on.issuers.len(), warnings), (Some(0), 0, 1));
+    let second = "\n[provider.second]\nissuer = \"https://two.example.com\"\nclient_id = \"d\"\n";
+    let several = |lines: &str| {
+        format!("{}{second}", with_tokens(CI, lines)).replace("path = \"/", "provider = \"main\"\npath = \"/")
+    };
+    assert_eq!(only_problem(&several("basic = \"password_grant\"")).key, "route[2].machine.basic_provider");
+    let named = several("basic = \"password_grant\"\nbasic_provider = \"second\"");
+    assert_eq!(Case::of(&named).settings().routes[1].machine.as_ref().unwrap().basic, Some(1));
 }

@@ -281,3 +281,136 @@ fn an_issuer_section_vouches_for_machines_without_a_sign_in() {
     assert_ne!(upstream.last().all("x-forwarded-user"), ["repo:x"], "by the section's own mapping");
     assert_eq!(bearer(provider.demo.control().access_token("alice", None).unwrap()), 401, "not named by the route");
 }
+
+/// Introspection beside signed tokens.
+const OPAQUE: &str = "issuers = [\"main\"]\naudience = [\"demo-api\"]\nintrospect = \"main\"";
+
+#[test]
+fn in_01_in_03_an_opaque_token_is_looked_up_once() {
+    let world = World::new("access = \"policy\"\nallow = [{ scope = \"read\" }]", OPAQUE, &[]);
+    let calls = || world.provider.demo.stats().hits(Endpoint::Introspection);
+    let token = world.provider.demo.control().opaque_token("alice", "read");
+    for _ in 0..20 {
+        assert_eq!(world.bearer(&token).status, 200);
+    }
+    assert_eq!(calls(), 1);
+    let seen = world.upstream.last();
+    assert_eq!((seen.all("x-forwarded-user"), seen.all("x-doorward-client")), (vec!["alice"], vec!["demo"]));
+    assert_eq!(world.bearer(&world.token("bob")).status, 200, "its signature is enough");
+    assert_eq!(calls(), 1);
+    for _ in 0..20 {
+        assert_eq!(world.bearer("unknown").status, 401);
+    }
+    assert_eq!(calls(), 2, "a refusal is remembered too");
+    // O-09: what would have helped.
+    let answer = world.bearer(&world.provider.demo.control().opaque_token("alice", "write"));
+    assert_eq!(answer.status, 403);
+    assert!(challenge(&answer).contains("error=\"insufficient_scope\", scope=\"read\""), "{}", challenge(&answer));
+    assert!(!world.gateway.log().contains(&token));
+}
+
+#[test]
+fn in_02_bx_04_what_an_introspection_answer_must_say() {
+    let world = World::new(SIGNED_IN, OPAQUE, &[]);
+    let control = world.provider.demo.control();
+    let with = |fault: Fault| {
+        control.fault_times(Endpoint::Introspection, fault, 1);
+        world.bearer(&control.opaque_token("alice", "read")).status
+    };
+    for (name, value) in [
+        ("active", json!("true")),
+        ("active", json!(false)),
+        ("aud", json!("other")),
+        ("aud", json!(["demo-api2"])),
+        ("iss", json!("https://id.example.com")),
+        ("exp", json!(1_700_000_000)),
+        ("token_type", json!("DPoP")),
+        ("cnf", json!({"jkt": "x"})),
+    ] {
+        assert_eq!(with(Fault::SetMember(name, value.clone())), 401, "{name} {value}");
+    }
+    for name in ["active", "aud"] {
+        assert_eq!(with(Fault::DropMember(name)), 401, "{name}");
+    }
+    assert_eq!(with(Fault::SetMember("aud", json!(["x", "demo-api"]))), 200);
+}
+
+#[test]
+fn in_03_an_endpoint_that_is_away_or_talks_nonsense_is_503() {
+    let world = World::new(SIGNED_IN, OPAQUE, &[]);
+    let control = world.provider.demo.control();
+    let token = control.opaque_token("alice", "read");
+    for fault in [
+        Fault::Reset,
+        Fault::Status(500),
+        Fault::Status(404),
+        Fault::Html,
+        Fault::Empty,
+        Fault::Huge(2 << 20),
+        Fault::Redirect("http://127.0.0.1:1/".to_owned()),
+        Fault::Json(401, json!({"error": "invalid_client"}).to_string()),
+        Fault::Json(200, "{\"active\":false,\"active\":true}".to_owned()),
+    ] {
+        control.fault_times(Endpoint::Introspection, fault.clone(), 1);
+        assert_eq!(world.bearer(&token).status, 503, "{fault:?}");
+    }
+    assert_eq!(world.bearer(&token).status, 200, "nobody held it against the token");
+}
+
+#[test]
+fn at_01_the_token_of_a_strange_issuer_is_sent_nowhere() {
+    let world = World::new(SIGNED_IN, OPAQUE, &[]);
+    assert_eq!(world.bearer(&world.with("iss", json!("https://id.example.com"))).status, 401);
+    assert_eq!(world.provider.demo.stats().hits(Endpoint::Introspection), 0);
+    // Where only introspection is configured, the provider's own JWTs are looked up.
+    let alone = World::new(SIGNED_IN, "audience = [\"demo-api\"]\nintrospect = \"main\"", &[]);
+    assert_eq!(alone.bearer(&alone.token("alice")).status, 401, "the demo provider keeps no JWT");
+    assert_eq!(alone.provider.demo.stats().hits(Endpoint::Introspection), 1);
+}
+
+/// `Basic` of this user name and password.
+fn basic(user: &str, password: &str) -> String {
+    use base64::Engine as _;
+    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
+}
+
+#[test]
+fn bx_03_o_12_basic_is_tried_at_the_provider_where_that_is_configured() {
+    let world =
+        World::new(SIGNED_IN, "issuers = [\"main\"]\naudience = [\"demo-api\"]\nbasic = \"password_grant\"", &[]);
+    let tries = || world.provider.demo.stats().password_grants;
+    for _ in 0..10 {
+        assert_eq!(world.ask(&[&basic("alice", "alice")], "/api/x").status, 200);
+    }
+    assert_eq!((tries().ok, tries().refused), (1, 0), "remembered");
+    let seen = world.upstream.last();
+    assert_eq!(
+        (seen.all("x-forwarded-user"), seen.all("x-forwarded-email")),
+        (vec!["alice"], vec!["alice@example.test"])
+    );
+    assert!(seen.all("authorization").is_empty() && seen.all("x-doorward-client").is_empty());
+    for _ in 0..10 {
+        assert_eq!(world.ask(&[&basic("alice", "wrong-password")], "/api/x").status, 401);
+    }
+    assert_eq!(tries().refused, 1, "remembered too");
+    let answer = world.ask(&[], "/api/x");
+    assert!(answer.all("www-authenticate").iter().any(|one| one.starts_with("Basic realm=")), "{answer:?}");
+    assert_eq!(world.bearer(&world.token("bob")).status, 200);
+    assert!(!world.gateway.log().contains("wrong-password"));
+    world.provider.demo.control().fault(Endpoint::Token, Fault::Reset);
+    assert_eq!(world.ask(&[&basic("bob", "bob")], "/api/x").status, 503);
+    assert_eq!(world.ask(&[&basic("alice", "alice")], "/api/x").status, 200, "known already");
+}
+
+#[test]
+fn bx_10_passwords_of_one_user_cannot_be_tried_out() {
+    let world =
+        World::new(SIGNED_IN, "issuers = [\"main\"]\naudience = [\"demo-api\"]\nbasic = \"password_grant\"", &[]);
+    assert_eq!(world.ask(&[&basic("bob", "bob")], "/api/x").status, 200);
+    let statuses: Vec<u16> =
+        (0..15).map(|n| world.ask(&[&basic("alice", &format!("guess{n}"))], "/api/x").status).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 401).count(), 10, "{statuses:?}");
+    assert!(statuses.ends_with(&[429; 5]));
+    assert_eq!(world.provider.demo.stats().password_grants.refused, 10);
+    assert_eq!(world.ask(&[&basic("bob", "bob")], "/api/x").status, 200, "known already");
+}

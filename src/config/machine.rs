@@ -6,12 +6,21 @@ use super::read::Table;
 use super::route::Context;
 use super::settings::{Machine, ProviderKind, TokenIssuer};
 
-pub(super) fn machine(table: Table<'_>, context: &Context<'_>) -> Machine {
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Basic {
+    Off,
+    PasswordGrant,
+}
+
+/// `route` names it in warnings.
+pub(super) fn machine(table: Table<'_>, route: &str, context: &Context<'_>) -> Machine {
     let issuers = issuers(&table, context);
+    let introspect = table.parse("introspect", |text| provider(text, context));
+    let basic = basic(&table, route, &issuers, context);
     let audience = table.list("audience", audience_of);
     let none = audience.as_ref().is_none_or(Vec::is_empty);
     // SECURITY: AT-01, JX-14. A provider issues tokens for every API that it serves.
-    let needed = issuers.iter().any(|issuer| matches!(issuer, TokenIssuer::Provider(_)));
+    let needed = introspect.is_some() || issuers.iter().any(|issuer| matches!(issuer, TokenIssuer::Provider(_)));
     if none && needed && (table.lacks("audience") || audience.is_some()) {
         table.missing(
             "audience",
@@ -19,18 +28,18 @@ pub(super) fn machine(table: Table<'_>, context: &Context<'_>) -> Machine {
              gives to tokens for this API.",
         );
     }
-    if !table.has("issuers") {
+    if !table.has("issuers") && table.lacks("introspect") && table.lacks("basic") {
         table.missing("issuers", "Write the names of the [provider.NAME] and [issuer.NAME] whose tokens count here.");
     }
     let machine = Machine {
         audience: audience.unwrap_or_default(),
         resource_metadata: table.boolean("resource_metadata", true),
         rfc9068: table.boolean("rfc9068", false),
-        introspect: None,
-        basic: None,
+        introspect,
+        basic,
         issuers,
     };
-    table.close(&["basic", "introspect"]);
+    table.close(&[]);
     machine
 }
 
@@ -66,4 +75,46 @@ fn issuers(table: &Table<'_>, context: &Context<'_>) -> Vec<TokenIssuer> {
         table.problem("issuers", "names two sections with the same issuer", "Name each issuer once.");
     }
     named
+}
+
+fn provider(text: &str, context: &Context<'_>) -> Result<usize, Reason> {
+    let at = context.providers.iter().position(|provider| provider.name == text);
+    at.ok_or_else(|| Reason::new("is the name of no provider", "Write the NAME of a [provider.NAME] section."))
+}
+
+/// The provider that is told user names and passwords.
+fn basic(table: &Table<'_>, route: &str, issuers: &[TokenIssuer], context: &Context<'_>) -> Option<usize> {
+    let words = [("off", Basic::Off), ("password_grant", Basic::PasswordGrant)];
+    let wanted = table.choice("basic", &words, &[]) == Some(Basic::PasswordGrant);
+    let named = table.parse("basic_provider", |text| provider(text, context));
+    if !wanted {
+        if !table.lacks("basic_provider") {
+            table.problem(
+                "basic_provider",
+                "has no effect",
+                "Write basic = \"password_grant\" beside it, or remove it.",
+            );
+        }
+        return None;
+    }
+    let mut ours = issuers.iter().filter_map(|issuer| match issuer {
+        TokenIssuer::Provider(at) => Some(*at),
+        TokenIssuer::Issuer(_) => None,
+    });
+    let only = match (ours.next(), ours.next(), context.providers.len()) {
+        (Some(at), None, _) => Some(at),
+        (None, None, 1) => Some(0),
+        _ => None,
+    };
+    if named.is_none() && only.is_none() && table.lacks("basic_provider") {
+        table.missing(
+            "basic_provider",
+            "Write the NAME of the [provider.NAME] that user names and passwords are sent to.",
+        );
+    }
+    table.reader().warn(format!(
+        "route {route}: basic = \"password_grant\" sends people's passwords through this gateway, past every second \
+         factor; RFC 9700 §2.4 forbids it. Give programs tokens of their own (client credentials)."
+    ));
+    named.or(only)
 }

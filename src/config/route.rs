@@ -75,7 +75,7 @@ pub(super) fn route(mut table: Table<'_>, context: &Context<'_>, claims: &mut Ve
         providers,
         origins: table.list("origins", origin).unwrap_or_default(),
         strip_prefix: strip_prefix(&table, &path),
-        machine: table.table("machine").map(|of| machine::machine(of, context)),
+        machine: table.table("machine").map(|of| machine::machine(of, &name, context)),
         upstream_auth: UpstreamAuth::None,
         mode: mode(&table, word),
         raw_path: table.boolean("raw_path", false),

@@ -48,7 +48,7 @@ pub async fn authenticate(gateway: &Gateway, exchange: &mut Exchange, tokens: &T
     let route = &tokens.settings;
     let credentials = Credentials::read(&parts.headers, parts.uri.query(), route.basic.is_some())?;
     let credentials = credentials.ok_or_else(|| Error::new(Kind::Token, "no credentials"))?;
-    let digest = machines.digest(&credentials);
+    let digest = machines.digest(route, &credentials);
     let machine = match machines.recall(route, &digest, exchange.now_ms) {
         Some(known) => {
             gateway.metrics.cache("token", true);

@@ -85,7 +85,7 @@ pub struct Gateway {
     pub providers: Vec<Arc<Provider>>,
     issuers: Vec<Arc<Issuer>>,
     /// `None` = no route takes tokens.
-    machines: Option<Machines>,
+    machines: Option<Arc<Machines>>,
     pub sessions: Arc<Sessions>,
     pub metrics: Arc<Metrics>,
     table: Table,
@@ -159,7 +159,8 @@ impl Gateway {
         }
         let takes_tokens = settings.routes.iter().any(|route| route.machine.is_some());
         let machines = takes_tokens
-            .then(|| Machines::new(&settings, &providers, &issuers, &kept, Arc::clone(&shared.state.token_limiter)));
+            .then(|| Machines::new(&settings, &providers, &issuers, &kept, &shared.state, shared.control.clone()))
+            .map(Arc::new);
         let rules: Result<Vec<Rules>> =
             settings.routes.iter().map(|r| Rules::new(r, &settings, &providers, &metrics, shared.workers)).collect();
         let secure = settings.server.public_url.is_https();

@@ -8,7 +8,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest;
+use aws_lc_rs::{digest, hmac};
+use tokio::runtime::Handle;
 
 use super::Machine;
 use super::credentials::Credentials;
@@ -17,16 +18,21 @@ use super::token::{self, Expect, Token};
 use crate::clock;
 use crate::config::settings::{self, CustomClaim, Settings, TokenIssuer};
 use crate::crypto::jwk::KeySet;
-use crate::crypto::jws;
+use crate::crypto::{jws, random};
 use crate::error::{Error, Kind, Result};
 use crate::provider::checks::Fault;
+use crate::provider::flight::Flights;
 use crate::provider::{Issuer, Provider, peek_issuer};
 use crate::secret::Secret;
-use crate::session::limit::Limiter;
+use crate::session::limit::{Limiter, Rate};
+use crate::session::state::State;
 use crate::store::cache::Bounded;
 
 /// What everything that is remembered may weigh.
 const KNOWN_BYTES: u64 = 64 << 20;
+
+/// Refusals of providers that are remembered, at most.
+const MOST_REFUSED: u64 = 100_000;
 
 /// How long it is believed that a token holds: so long a token of a key that was taken out, or of a client that was locked
 /// out, goes on (JX-20).
@@ -37,28 +43,39 @@ pub type Digest = [u8; 32];
 
 /// A machine, and how it was found out who it is.
 #[derive(Clone)]
-struct Known {
-    machine: Arc<Machine>,
-    by: By,
-    rfc9068: bool,
+pub(super) struct Known {
+    pub(super) machine: Arc<Machine>,
+    pub(super) by: By,
+    pub(super) rfc9068: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum By {
+pub(super) enum By {
+    /// This provider's word.
+    Introspection(usize),
+    /// A sign-in at this provider.
+    Password(usize),
     /// The signature of this issuer.
     Signature(TokenIssuer),
 }
 
 pub struct Machines {
     /// As in the settings, and so are `issuers`.
-    providers: Vec<Arc<Provider>>,
+    pub(super) providers: Vec<Arc<Provider>>,
     issuers: Vec<Arc<Issuer>>,
     kept: Vec<String>,
     custom: Vec<CustomClaim>,
     known: Bounded<Digest, Known>,
-    /// Of refusals, by address; it outlives a configuration.
-    limiter: Arc<Limiter>,
-    refused_per_minute: u32,
+    /// What a provider refused a moment ago.
+    pub(super) refused: Bounded<Digest, ()>,
+    pub(super) lookups: Flights<Digest, Result<Known, Arc<Error>>>,
+    /// Of refusals, by address and by user name; they outlive a configuration.
+    pub(super) limiter: Arc<Limiter>,
+    pub(super) by_user: Arc<Rate<Digest>>,
+    pub(super) refused_per_minute: u32,
+    pub(super) control: Handle,
+    /// Under which passwords are remembered: it is nowhere else, and gone with the process.
+    secret: hmac::Key,
 }
 
 impl Machines {
@@ -67,7 +84,8 @@ impl Machines {
         providers: &[Arc<Provider>],
         issuers: &[Arc<Issuer>],
         kept: &[String],
-        limiter: Arc<Limiter>,
+        state: &State,
+        control: Handle,
     ) -> Self {
         Self {
             providers: providers.to_vec(),
@@ -75,19 +93,43 @@ impl Machines {
             kept: kept.to_vec(),
             custom: settings.custom_claims.clone(),
             known: Bounded::new(KNOWN_BYTES),
-            limiter,
+            refused: Bounded::new(MOST_REFUSED),
+            lookups: Flights::default(),
+            limiter: Arc::clone(&state.token_limiter),
+            by_user: Arc::clone(&state.password_limiter),
             refused_per_minute: settings.server.limits.refused_tokens_per_minute,
+            secret: hmac::Key::new(hmac::HMAC_SHA256, &random::bytes::<32>()),
+            control,
         }
     }
 
-    pub fn digest(&self, credentials: &Credentials<'_>) -> Digest {
-        let mut out = Digest::default();
+    /// Under which these credentials are remembered on this route.
+    pub fn digest(&self, route: &settings::Machine, credentials: &Credentials<'_>) -> Digest {
         match credentials {
             Credentials::Bearer(token) => {
+                let mut out = Digest::default();
                 out.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+                out
             }
-            Credentials::Basic(_) => {}
+            // SECURITY: keyed, as a password can be guessed from its hash, and by provider, as each has its own people.
+            Credentials::Basic(basic) => self.keyed(&[
+                &provider_bytes(route.basic),
+                basic.user.as_bytes(),
+                &[0],
+                basic.password.expose().as_bytes(),
+            ]),
         }
+    }
+
+    pub(super) fn user_digest(&self, provider: usize, user: &str) -> Digest {
+        self.keyed(&[&provider_bytes(Some(provider)), user.as_bytes()])
+    }
+
+    fn keyed(&self, parts: &[&[u8]]) -> Digest {
+        let mut context = hmac::Context::with_key(&self.secret);
+        parts.iter().for_each(|part| context.update(part));
+        let mut out = Digest::default();
+        out.copy_from_slice(context.sign().as_ref());
         out
     }
 
@@ -108,7 +150,7 @@ impl Machines {
     /// `Token` where they do not hold, or not here. `RateLimited` where the client has had too many refused.
     /// `KeysUnavailable` says nothing about them.
     pub async fn judge(
-        &self,
+        self: &Arc<Self>,
         route: &settings::Machine,
         credentials: &Credentials<'_>,
         digest: Digest,
@@ -118,28 +160,52 @@ impl Machines {
         if !self.limiter.has_room(client, self.refused_per_minute) {
             return Err(Error::new(Kind::RateLimited, format!("too many refused tokens from {client}")));
         }
-        let judged = match credentials {
-            Credentials::Bearer(token) => self.signed(route, token).await,
-            Credentials::Basic(_) => Err(Error::new(Kind::Token, "user names and passwords are not taken here")),
+        let known = match credentials {
+            Credentials::Basic(basic) => match route.basic {
+                Some(provider) => self.by_password(route, provider, basic, digest, client).await?,
+                None => return Err(Error::new(Kind::Token, "user names and passwords are not taken here")),
+            },
+            Credentials::Bearer(token) => match self.way(route, token) {
+                Ok(By::Introspection(provider)) => self.introspected(provider, token, digest, client).await?,
+                _ => {
+                    let judged = self.signed(route, token).await;
+                    match &judged {
+                        Ok(known) => self.remember(digest, known, BELIEVED),
+                        Err(e) if e.kind() == Kind::Token => drop(self.limiter.admit(client, self.refused_per_minute)),
+                        Err(_) => {}
+                    }
+                    judged?
+                }
+            },
         };
-        let outcome = judged.and_then(|known| {
-            let now_ms = clock::unix_now_ms();
-            let left = Duration::from_millis(known.machine.expires_ms.saturating_sub(now_ms));
-            self.known.put(digest, known.clone(), known.machine.weight(), left.min(BELIEVED));
-            known.admitted(route)
-        });
-        if outcome.as_ref().is_err_and(|e| e.kind() == Kind::Token) {
-            self.limiter.admit(client, self.refused_per_minute);
-        }
-        outcome
+        known.admitted(route)
     }
 
-    async fn signed(&self, route: &settings::Machine, token: &str) -> Result<Known> {
+    pub(super) fn remember(&self, digest: Digest, known: &Known, longest: Duration) {
+        let left = Duration::from_millis(known.machine.expires_ms.saturating_sub(clock::unix_now_ms()));
+        self.known.put(digest, known.clone(), known.machine.weight(), left.min(longest));
+    }
+
+    /// Who is to judge the token. What it says of itself chooses among those that the route names, and nothing else
+    /// (AT-01, JX-15).
+    ///
+    /// SECURITY: the token of an issuer that nobody here knows is sent nowhere; one that any of the route's issuers can
+    /// judge by its signature is not sent either.
+    fn way(&self, route: &settings::Machine, token: &str) -> Result<By> {
+        let asked = route.introspect.map(By::Introspection);
         let refused = |what| Error::new(Kind::Token, what);
-        let iss = peek_issuer(token).ok_or_else(|| refused("not a signed token that names its issuer"))?;
-        // SECURITY: AT-01, JX-15. What the token says of itself chooses among the route's issuers, and nothing else.
-        let issuer = route.issuers.iter().copied().find(|issuer| self.iss(*issuer) == Some(iss.as_str()));
-        let issuer = issuer.ok_or_else(|| refused("of an issuer that is not trusted here"))?;
+        let Some(iss) = peek_issuer(token) else {
+            return asked.ok_or_else(|| refused("not a signed token that names its issuer"));
+        };
+        let is = |issuer: TokenIssuer| self.iss(issuer) == Some(iss.as_str());
+        let signed = route.issuers.iter().copied().find(|issuer| is(*issuer)).map(By::Signature);
+        let asked = asked.filter(|_| route.introspect.is_some_and(|at| is(TokenIssuer::Provider(at))));
+        signed.or(asked).ok_or_else(|| refused("of an issuer that is not trusted here"))
+    }
+
+    pub(super) async fn signed(&self, route: &settings::Machine, token: &str) -> Result<Known> {
+        let refused = |what| Error::new(Kind::Token, what);
+        let By::Signature(issuer) = self.way(route, token)? else { return Err(refused("not a signed token")) };
         let (checked, source) = match issuer {
             TokenIssuer::Provider(at) => {
                 let provider = self.providers.get(at).ok_or_else(|| refused("of an issuer that is gone"))?;
@@ -193,7 +259,7 @@ impl Machines {
         }
     }
 
-    fn source_of_provider<'a>(&'a self, settings: &'a settings::Provider) -> Source<'a> {
+    pub(super) fn source_of_provider<'a>(&'a self, settings: &'a settings::Provider) -> Source<'a> {
         Source {
             section: &settings.name,
             is_provider: true,
@@ -218,10 +284,17 @@ impl Machines {
     }
 }
 
+/// Keeps a provider's people apart from everybody else's.
+fn provider_bytes(at: Option<usize>) -> [u8; 8] {
+    at.and_then(|at| u64::try_from(at).ok()).unwrap_or(u64::MAX).to_be_bytes()
+}
+
 impl By {
     /// Whether the route asks whoever judged it.
     fn counts(self, route: &settings::Machine) -> bool {
         match self {
+            Self::Introspection(provider) => route.introspect == Some(provider),
+            Self::Password(provider) => route.basic == Some(provider),
             Self::Signature(issuer) => route.issuers.contains(&issuer),
         }
     }
@@ -231,7 +304,11 @@ impl Known {
     /// SECURITY: AT-01, JX-14, BX-04. A token that holds, and is meant for somebody else, is none for here: asked for each
     /// request, since the same token may come to another route.
     fn admitted(self, route: &settings::Machine) -> Result<Arc<Machine>> {
-        if route.rfc9068 && !self.rfc9068 {
+        // Whoever signed in is meant for wherever that sign-in counts.
+        if matches!(self.by, By::Password(_)) {
+            return Ok(self.machine);
+        }
+        if route.rfc9068 && !self.rfc9068 && matches!(self.by, By::Signature(_)) {
             return Err(Error::new(Kind::Token, "the token is no at+jwt of RFC 9068"));
         }
         // The section of an issuer has an audience of its own, which the token has met.

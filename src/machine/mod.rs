@@ -1,10 +1,13 @@
 //! Machines: who a token in `Authorization` speaks for. `credentials` reads the field, `token` checks a signed token,
-//! `principal` makes a `Machine` of its claims, `judge` remembers what was found out and bounds what strangers can cost.
+//! `introspection` what a provider says of an opaque one, `principal` makes a `Machine` of its claims, `judge` and `lookup`
+//! remember what was found out and bound what strangers can cost.
 //!
 //! Nothing here decides what a machine may do, and no token is ever logged, or remembered under anything but its hash.
 
 pub mod credentials;
+mod introspection;
 pub mod judge;
+mod lookup;
 pub mod principal;
 mod token;
 

@@ -15,6 +15,9 @@ use crate::session::identity::Identity;
 /// Scopes and audiences of one token, at most; what is beyond is not there.
 const MOST: usize = 1_000;
 
+/// What issuers call the client.
+const CLIENT: [&str; 4] = ["client_id", "azp", "cid", "appid"];
+
 /// Whoever vouches for the claims, and how they are read.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
@@ -31,7 +34,7 @@ pub struct Source<'a> {
 impl Machine {
     /// `claims` hold already; nothing about them is checked here but that they name somebody.
     pub(crate) fn from_claims(claims: &Map<String, Value>, source: &Source<'_>, token: Secret) -> Result<Self, Fault> {
-        let client = ["client_id", "azp", "cid", "appid"].iter().find_map(|name| bounded(claims, name, 255));
+        let client = CLIENT.iter().find_map(|name| bounded(claims, name, 255));
         let mut identity = if is_service(claims, client) {
             service(claims, source)
         } else {
@@ -54,6 +57,13 @@ impl Machine {
             identity,
             token,
         })
+    }
+
+    /// Of the claims of an ID token: a person, and no client that acts for them.
+    pub(super) fn from_person(claims: &Map<String, Value>, source: &Source<'_>, token: Secret) -> Result<Self, Fault> {
+        let mut person = claims.clone();
+        CLIENT.iter().for_each(|name| drop(person.remove(*name)));
+        Self::from_claims(&person, source, token)
     }
 
     /// About how many bytes it takes.

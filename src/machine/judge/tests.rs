@@ -41,8 +41,13 @@ impl World {
             kept: vec![],
             custom: vec![],
             known: Bounded::new(KNOWN_BYTES),
+            refused: Bounded::new(MOST_REFUSED),
+            lookups: Flights::default(),
             limiter: Arc::default(),
+            by_user: Arc::default(),
             refused_per_minute,
+            control: Handle::current(),
+            secret: hmac::Key::new(hmac::HMAC_SHA256, &random::bytes::<32>()),
         };
         Self { op, machines: Arc::new(machines) }
     }
@@ -61,7 +66,7 @@ impl World {
     /// As a request does it.
     async fn ask(&self, route: &settings::Machine, token: &str) -> Result<Arc<Machine>> {
         let credentials = Credentials::Bearer(token);
-        let digest = self.machines.digest(&credentials);
+        let digest = self.machines.digest(route, &credentials);
         match self.machines.recall(route, &digest, clock::unix_now_ms()) {
             Some(known) => known,
             None => self.machines.judge(route, &credentials, digest, CLIENT).await,
@@ -176,7 +181,7 @@ async fn jx_18_what_is_remembered_is_over_when_the_token_is() {
     let world = World::new(600).await;
     let (route, token) = (route(&["api"]), world.token("e", json!({})));
     let machine = world.ask(&route, &token).await.unwrap();
-    let digest = world.machines.digest(&Credentials::Bearer(&token));
+    let digest = world.machines.digest(&route, &Credentials::Bearer(&token));
     assert!(world.machines.recall(&route, &digest, machine.expires_ms - 1).is_some());
     assert!(world.machines.recall(&route, &digest, machine.expires_ms).is_none());
     let expired = world.token("e", json!({"exp": clock::unix_now() - 31}));
@@ -219,7 +224,7 @@ async fn bx_10_whoever_has_too_many_refused_is_not_verified_and_who_is_known_goe
     assert_eq!(world.kind(&route, &other).await, Some(Kind::RateLimited));
     assert_eq!(world.kind(&route, &good).await, None, "known already");
     let (credentials, elsewhere) = (Credentials::Bearer(&other), IpAddr::from([192, 0, 2, 2]));
-    let digest = world.machines.digest(&credentials);
+    let digest = world.machines.digest(&route, &credentials);
     assert!(world.machines.judge(&route, &credentials, digest, elsewhere).await.is_ok(), "another address");
 }
 

@@ -1,0 +1,127 @@
+//! What only the provider can say: whose an opaque token is, and whose a user name and password. It is asked once for all
+//! that wait for the same answer, and seldom again: what it said is remembered, good or bad.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Machine;
+use super::credentials::Basic;
+use super::introspection;
+use super::judge::{By, Digest, Known, Machines};
+use crate::clock;
+use crate::config::settings;
+use crate::error::{Error, Kind, Result};
+use crate::provider::PasswordGrant;
+use crate::secret::Secret;
+
+/// How long a provider's good word is believed (IN-03), and how long its refusal.
+const BELIEVED: Duration = Duration::from_secs(60);
+const REFUSED: Duration = Duration::from_secs(10);
+
+/// Wrong passwords that one user name may have within a minute, from everywhere.
+const PASSWORDS_PER_MINUTE: u32 = 10;
+
+impl Machines {
+    /// An opaque token, by introspection (RFC 7662) at the provider of this index.
+    pub(super) async fn introspected(
+        self: &Arc<Self>,
+        provider: usize,
+        token: &str,
+        digest: Digest,
+        client: IpAddr,
+    ) -> Result<Known> {
+        let (this, token) = (Arc::clone(self), Secret::new(token));
+        self.once(digest, client, None, async move { this.introspect(provider, token).await }).await
+    }
+
+    /// A user name and password, at the password grant of the provider of this index.
+    pub(super) async fn by_password(
+        self: &Arc<Self>,
+        route: &settings::Machine,
+        provider: usize,
+        basic: &Basic,
+        digest: Digest,
+        client: IpAddr,
+    ) -> Result<Known> {
+        let (this, route) = (Arc::clone(self), route.clone());
+        let (user, password) = (basic.user.clone(), basic.password.clone());
+        let work = async move { this.password(&route, provider, &user, &password).await };
+        self.once(digest, client, Some(self.user_digest(provider, &basic.user)), work).await
+    }
+
+    /// Runs `work` unless its outcome is known, or somebody waits for it already.
+    ///
+    /// SECURITY: BX-10. Counted before, and forgiven if it was good: of those that are under way no more can be refused than
+    /// may be.
+    async fn once(
+        self: &Arc<Self>,
+        digest: Digest,
+        client: IpAddr,
+        user: Option<Digest>,
+        work: impl Future<Output = Result<Known>> + Send + 'static,
+    ) -> Result<Known> {
+        if self.refused.find(&digest).is_some() {
+            return Err(Error::new(Kind::Token, "the provider refused it a moment ago"));
+        }
+        let start = || {
+            let counted = self.limiter.admit(client, self.refused_per_minute)
+                && user.is_none_or(|user| self.by_user.admit(user, PASSWORDS_PER_MINUTE));
+            let this = Arc::clone(self);
+            counted.then(|| async move {
+                let outcome = work.await;
+                match &outcome {
+                    Ok(known) => {
+                        this.limiter.forgive(client, this.refused_per_minute);
+                        if let Some(user) = user {
+                            this.by_user.forgive(&user, PASSWORDS_PER_MINUTE);
+                        }
+                        this.remember(digest, known, BELIEVED);
+                    }
+                    Err(error) if error.kind() == Kind::Token => this.refused.put(digest, (), 1, REFUSED),
+                    // The provider's fault is nobody else's.
+                    Err(_) => this.limiter.forgive(client, this.refused_per_minute),
+                }
+                outcome.map_err(Arc::new)
+            })
+        };
+        match self.lookups.join(digest, &self.control, start).await {
+            Some(outcome) => outcome.map_err(|e| Error::new(e.kind(), e.to_string())),
+            None => Err(Error::new(Kind::RateLimited, format!("too many refused tokens or passwords from {client}"))),
+        }
+    }
+
+    async fn introspect(&self, at: usize, token: Secret) -> Result<Known> {
+        let provider = self.providers.get(at).ok_or_else(gone)?;
+        let settings = provider.settings();
+        // SECURITY: IN-03. Whatever went wrong, nothing is known about the token: 503.
+        let answer = provider.introspect(&token).await.map_err(no_verdict)?;
+        let source = self.source_of_provider(settings);
+        let claims = introspection::check(answer, &settings.issuer, source.skew, clock::unix_now());
+        let machine = claims.and_then(|claims| Machine::from_claims(&claims, &source, token));
+        let machine = machine.map_err(|fault| Error::new(Kind::Token, format!("the token is refused: {fault}")))?;
+        Ok(Known { machine: Arc::new(machine), by: By::Introspection(at), rfc9068: false })
+    }
+
+    async fn password(&self, route: &settings::Machine, at: usize, user: &str, password: &Secret) -> Result<Known> {
+        let provider = self.providers.get(at).ok_or_else(gone)?;
+        let granted = provider.password(user, password).await;
+        let granted = granted.map_err(|e| if e.kind() == Kind::Token { e } else { no_verdict(e) })?;
+        let PasswordGrant { access, claims } = granted;
+        let Some(mut claims) = claims else { return self.signed(route, access.expose()).await };
+        // Believed for its own time, however long the ID token would be.
+        claims.insert("exp".to_owned(), (clock::unix_now() + BELIEVED.as_secs()).into());
+        let source = self.source_of_provider(provider.settings());
+        let machine = Machine::from_person(&claims, &source, access);
+        let machine = machine.map_err(|fault| Error::new(Kind::Token, format!("the ID token is refused: {fault}")))?;
+        Ok(Known { machine: Arc::new(machine), by: By::Password(at), rfc9068: false })
+    }
+}
+
+fn gone() -> Error {
+    Error::new(Kind::Internal, "a route names a provider that is gone")
+}
+
+fn no_verdict(error: Error) -> Error {
+    Error::new(Kind::ProviderUnavailable, "the provider cannot say whose it is").because(error)
+}
