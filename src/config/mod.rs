@@ -23,6 +23,7 @@ mod server;
 mod session;
 pub mod settings;
 mod upstream;
+mod upstream_auth;
 mod values;
 
 use std::path::PathBuf;
@@ -101,6 +102,7 @@ pub fn known_keys() -> Vec<String> {
         allow = [{ }]
         deny = [{ }]
         machine = { }
+        upstream_auth = { }
         upstream_options = { }
     "#;
     let reader = Reader::new(Layers::of_text(EVERY_SECTION));

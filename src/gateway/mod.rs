@@ -162,7 +162,8 @@ impl Gateway {
             settings.routes.iter().map(|r| Rules::new(r, &settings, &providers, &metrics, shared.workers)).collect();
         let secure = settings.server.public_url.is_https();
         let sessions =
-            Sessions::new(&settings.session, &settings.custom_claims, kept.clone(), secure, Arc::clone(&shared.state))?;
+            Sessions::new(&settings.session, &settings.custom_claims, kept.clone(), secure, Arc::clone(&shared.state))?
+                .presenting_id_tokens(settings.presented_id_tokens());
         let hsts = settings.server.tls.as_ref().map(|t| t.hsts.as_secs()).filter(|s| *s > 0);
         Ok(Self {
             table: Table::new(&settings.routes),
