@@ -26,6 +26,7 @@ pub mod endpoints;
 pub mod exchange;
 pub mod explain;
 pub mod forward;
+pub mod granted;
 pub mod navigation;
 pub mod pages;
 pub mod resource;
@@ -35,7 +36,7 @@ pub mod route;
 pub mod rules;
 pub mod site;
 pub mod trailers;
-pub mod unfit;
+pub mod upstream_auth;
 pub mod who;
 pub mod www_authenticate;
 
@@ -74,6 +75,7 @@ use respond::Asker;
 use route::{Head, Routed};
 use rules::Rules;
 use site::Site;
+use upstream_auth::Tokens;
 use who::Who;
 
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -89,6 +91,8 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     table: Table,
     rules: Vec<Rules>,
+    /// What `rules` present upstream.
+    tokens: Tokens,
     managed: Arc<Managed>,
     /// Signs what upstreams can verify.
     signer: Signer,
@@ -158,8 +162,15 @@ impl Gateway {
         let takes_tokens = settings.routes.iter().any(|route| route.machine.is_some());
         let machines = takes_tokens
             .then(|| Machines::new(&settings, &providers, &issuers, &kept, Arc::clone(&shared.state.token_limiter)));
-        let rules: Result<Vec<Rules>> =
-            settings.routes.iter().map(|r| Rules::new(r, &settings, &providers, &metrics, shared.workers)).collect();
+        let mut tokens = Tokens::default();
+        let rules: Result<Vec<Rules>> = settings
+            .routes
+            .iter()
+            .map(|route| {
+                let presents = tokens.presented(&route.upstream_auth, &providers, before.map(|b| &b.tokens))?;
+                Rules::new(route, &settings, &providers, &metrics, shared.workers, presents)
+            })
+            .collect();
         let secure = settings.server.public_url.is_https();
         let sessions =
             Sessions::new(&settings.session, &settings.custom_claims, kept.clone(), secure, Arc::clone(&shared.state))?
@@ -168,6 +179,7 @@ impl Gateway {
         Ok(Self {
             table: Table::new(&settings.routes),
             rules: rules?,
+            tokens,
             managed: Arc::new(Managed::new(settings.identity_names())),
             signer: Signer::new(&settings.session.keys, settings.server.public_url.as_str(), clock::unix_now_ms())?,
             trust: Trust::new(settings.server.trusted_proxies.clone()),
