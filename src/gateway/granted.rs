@@ -236,3 +236,6 @@ fn key(subject: &Secret) -> [u8; 32] {
 fn unusable(what: &str) -> Error {
     Error::new(Kind::ProviderAnswer, format!("the provider's token endpoint {what}"))
 }
+
+#[cfg(test)]
+mod tests;
