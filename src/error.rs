@@ -35,6 +35,8 @@ pub enum Kind {
     StoreUnavailable,
     /// What a machine shows of itself, a token or a password, fails a check (401).
     Token,
+    /// What the upstream is to be shown, a token of somebody's or of ours, is not to be had (502).
+    UpstreamAuth,
     /// The upstream broke the connection or the protocol (502).
     UpstreamFailed,
     /// The upstream did not answer in time (504).
@@ -57,6 +59,7 @@ impl Kind {
             Self::SessionTooLarge => "session_too_large",
             Self::StoreUnavailable => "store_unavailable",
             Self::Token => "token",
+            Self::UpstreamAuth => "upstream_auth",
             Self::UpstreamFailed => "upstream_failed",
             Self::UpstreamTimeout => "upstream_timeout",
         }
@@ -97,7 +100,8 @@ impl Error {
             | Kind::ProviderAnswer
             | Kind::ProviderRefused
             | Kind::ProviderUnavailable
-            | Kind::SessionTooLarge => Side::Provider,
+            | Kind::SessionTooLarge
+            | Kind::UpstreamAuth => Side::Provider,
             Kind::StoreUnavailable => Side::Store,
             Kind::UpstreamFailed | Kind::UpstreamTimeout => Side::Upstream,
         };

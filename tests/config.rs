@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use doorward::config::settings::{
     Access, Callback, ClientAuth, CustomClaim, Flow, Form, HostMatch, IdentityValue, Listen, Par, PathMatch,
-    RedisServers, ResponseMode, SameSite, Settings, Source, Store, Target, TokenIssuer,
+    RedisServers, ResponseMode, SameSite, Settings, Source, Store, Target, TokenIssuer, TokenRequest, UpstreamAuth,
 };
 use doorward::config::{Flags, Problem, Problems, Sources, find_file, known_keys, load};
 use rcgen::{KeyPair, PKCS_ED25519};
@@ -782,6 +782,71 @@ fn a_hand_over_needs_a_store_and_no_shared_cookie() {
     assert!(Case::of(&session("hand_over = true\nstore = \"memory\"")).settings().session.hand_over);
     for lines in ["hand_over = true", "hand_over = true\nstore = \"memory\"\ncookie_domain = \"example.com\""] {
         assert_eq!(only_problem(&session(lines)).key, "session.hand_over", "{lines}");
+    }
+}
+
+#[test]
+fn what_a_route_presents_upstream() {
+    let auth = |lines: &str| format!("{LEAST}[route.upstream_auth]\n{lines}\n");
+    let read = |lines: &str| Case::of(&auth(lines)).settings().routes[0].upstream_auth.clone();
+    assert_eq!(read(""), UpstreamAuth::None);
+    assert_eq!(read("kind = \"none\""), UpstreamAuth::None);
+    assert_eq!(read("kind = \"access_token\""), UpstreamAuth::AccessToken);
+    assert_eq!(read("kind = \"id_token\""), UpstreamAuth::IdToken);
+    assert_eq!(read("kind = \"assertion\""), UpstreamAuth::Assertion);
+    let password = "hunter2".to_owned().into();
+    let basic = UpstreamAuth::Basic { username: "door".to_owned(), password };
+    assert_eq!(read("kind = \"basic\"\nusername = \"door\"\npassword = \"hunter2\""), basic);
+    let request = TokenRequest {
+        provider: 0,
+        scopes: vec!["a".to_owned(), "b".to_owned()],
+        audience: Some("api".to_owned()),
+        resource: Some("https://api.example.com".to_owned()),
+    };
+    let more = "scopes = [\"a\", \"b\"]\naudience = \"api\"\nresource = \"https://api.example.com\"";
+    let wanted = read(&format!("kind = \"client_credentials\"\n{more}"));
+    assert_eq!(wanted, UpstreamAuth::ClientCredentials(request.clone()));
+    let wanted = read(&format!("kind = \"token_exchange\"\nprovider = \"main\"\n{more}"));
+    assert_eq!(wanted, UpstreamAuth::TokenExchange(request));
+
+    for (lines, key) in [
+        ("kind = \"bearer\"", "kind"),
+        ("provider = \"main\"", "provider"),
+        ("kind = \"access_token\"\nscopes = [\"a\"]", "scopes"),
+        ("kind = \"assertion\"\naudience = \"a\"", "audience"),
+        ("kind = \"client_credentials\"\npassword = \"hunter2\"", "password"),
+        ("kind = \"client_credentials\"\nprovider = \"other\"", "provider"),
+        ("kind = \"client_credentials\"\nscopes = [\"a b\"]", "scopes[1]"),
+        ("kind = \"token_exchange\"\nresource = \"api\"", "resource"),
+        ("kind = \"token_exchange\"\nresource = \"https://a/#b\"", "resource"),
+        ("kind = \"basic\"\nusername = \"a\"", "password"),
+        ("kind = \"basic\"\npassword = \"hunter2\"", "username"),
+        ("kind = \"basic\"\nusername = \"a:b\"\npassword = \"hunter2\"", "username"),
+        ("kind = \"none\"\nusernam = \"a\"", "usernam"),
+    ] {
+        let problem = only_problem(&auth(lines));
+        assert_eq!(problem.key, format!("route[1].upstream_auth.{key}"), "{lines}: {problem}");
+        assert!(!problem.to_string().contains("hunter2"), "{problem}");
+    }
+    for kind in ["access_token", "id_token", "assertion", "token_exchange"] {
+        let text = with("[[route]]", "access = \"public\"") + &format!("[route.upstream_auth]\nkind = \"{kind}\"\n");
+        assert_eq!(only_problem(&text).key, "route[1].upstream_auth.kind", "{kind}");
+    }
+    let public = with("[provider.main]", "client_secret = \"\"").replace("client_secret = \"\"\n", "");
+    let problem = only_problem(&format!("{public}[route.upstream_auth]\nkind = \"client_credentials\"\n"));
+    assert!(problem.message.contains("no secret"), "{problem}");
+}
+
+#[test]
+fn gx_09_a_credential_for_the_upstream_does_not_travel_in_the_clear() {
+    let plain = with("[[route]]", "upstream = \"http://app.internal:3000\"");
+    let auth = |more: &str| format!("{plain}[route.upstream_auth]\nkind = \"access_token\"\n{more}\n");
+    assert_eq!(only_problem(&auth("")).key, "route[1].upstream_auth.kind");
+    assert_eq!(Case::of(&auth("insecure = true")).settings().warnings.len(), 1);
+    for upstream in ["https://app.internal", "unix:/run/app.sock", "http://127.0.0.1:3000", "http://localhost:3000"] {
+        let text = with("[[route]]", &format!("upstream = \"{upstream}\""));
+        let text = format!("{text}[route.upstream_auth]\nkind = \"access_token\"\n");
+        assert!(Case::of(&text).settings().warnings.is_empty(), "{upstream}");
     }
 }
 

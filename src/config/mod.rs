@@ -24,6 +24,7 @@ mod session;
 pub mod settings;
 mod sign_in;
 mod upstream;
+mod upstream_auth;
 mod values;
 
 use std::path::PathBuf;
@@ -102,6 +103,7 @@ pub fn known_keys() -> Vec<String> {
         allow = [{ }]
         deny = [{ }]
         machine = { }
+        upstream_auth = { }
         upstream_options = { }
     "#;
     let reader = Reader::new(Layers::of_text(EVERY_SECTION));

@@ -10,11 +10,9 @@ use super::settings::{
     Upstream, UpstreamAuth,
 };
 use super::upstream;
+use super::upstream_auth;
 use super::values;
 use crate::http::origin::Origin;
-
-/// Keys of the contract that this version does not have.
-const LATER: [&str; 1] = ["upstream_auth"];
 
 /// What routes refer to.
 pub(super) struct Context<'a> {
@@ -70,7 +68,7 @@ pub(super) fn route(mut table: Table<'_>, context: &Context<'_>, claims: &mut Ve
     let unauthenticated =
         [("auto", Unauthenticated::Auto), ("redirect", Unauthenticated::Redirect), ("401", Unauthenticated::Status401)];
     let providers = providers(&table, word, context);
-    let route = Route {
+    let mut route = Route {
         require: required(&table, &providers, context),
         providers,
         origins: table.list("origins", origin).unwrap_or_default(),
@@ -95,7 +93,10 @@ pub(super) fn route(mut table: Table<'_>, context: &Context<'_>, claims: &mut Ve
     if route.raw_path {
         raw_path(&table, &route);
     }
-    table.close(&LATER);
+    if let Some(section) = table.table("upstream_auth") {
+        route.upstream_auth = upstream_auth::upstream_auth(section, &route, context.providers);
+    }
+    table.close(&[]);
     route
 }
 

@@ -53,6 +53,16 @@ impl Settings {
         kept
     }
 
+    /// The names of the providers whose ID tokens some route presents upstream.
+    pub fn presented_id_tokens(&self) -> Vec<String> {
+        let presents = |index: &usize| {
+            let routes = self.routes.iter().filter(|route| route.upstream_auth == UpstreamAuth::IdToken);
+            routes.into_iter().any(|route| route.providers.contains(index))
+        };
+        let names = self.providers.iter().enumerate().filter(|(index, _)| presents(index));
+        names.map(|(_, provider)| provider.name.clone()).collect()
+    }
+
     /// The names of every identity header, each once: what no client may send.
     pub fn identity_names(&self) -> Vec<HeaderName> {
         let mut names: Vec<HeaderName> = Vec::new();

@@ -11,7 +11,6 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::unfit::Unfit;
 use super::who::Who;
 use crate::crypto::random;
 use crate::crypto::seal::KeyRing;
@@ -118,13 +117,13 @@ impl Stamp<'_> {
     /// The assertion about `who`: from their session or token where one was made a moment ago.
     ///
     /// # Errors
-    /// It could not be signed.
-    pub fn assertion(&self, who: Who<'_>) -> Result<Assertion, Unfit> {
+    /// `Internal`: it could not be signed.
+    pub fn assertion(&self, who: Who<'_>) -> Result<Assertion> {
         let (signer, now_ms) = (self.signer, self.now_ms);
         let day = signer.today(now_ms);
         let sign = || signer.sign(&day.key, who, self.audience, now_ms / 1000);
         let made = who.presented().assertion(self.audience, &day.key, now_ms, now_ms.saturating_add(REUSE_MS), sign);
-        made.ok_or_else(|| Unfit::Failed(Error::new(Kind::Internal, "an assertion could not be signed")))
+        made.ok_or_else(|| Error::new(Kind::Internal, "an assertion could not be signed"))
     }
 }
 

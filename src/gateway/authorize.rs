@@ -30,6 +30,10 @@ pub enum Reason {
     Policy(Refusal),
     /// The policy asks about a claim that this token was not searched for.
     Unknown,
+    /// The upstream cannot be told who it is, and would take them for Doorward itself.
+    Nameless,
+    /// Nor can it be shown a token for them.
+    NoToken,
     /// By a fault of ours.
     NoPolicy,
 }
@@ -40,6 +44,8 @@ impl Reason {
             (Self::Access, _) => "access = \"deny\"".to_owned(),
             (Self::Policy(refusal), Some(policy)) => policy.name(refusal).to_string(),
             (Self::Unknown, _) => "a claim that was not looked for".to_owned(),
+            (Self::NoToken, _) => "no token for this upstream".to_owned(),
+            (Self::Nameless, _) => "no name that this upstream could be told".to_owned(),
             (Self::Policy(_), None) | (Self::NoPolicy, _) => "no policy was compiled".to_owned(),
         }
     }
@@ -57,12 +63,23 @@ pub fn decide<T: Trace>(rules: &Rules, exchange: &Exchange, headers: &HeaderMap,
         return Verdict::BadCredentials;
     }
     let who = exchange.who().filter(|who| rules.vouched(*who));
-    match (&rules.settings.access, who) {
+    let verdict = match (&rules.settings.access, who) {
         (Access::Deny, _) => Verdict::Deny(Reason::Access),
         (Access::Public, _) | (Access::Optional, None) => Verdict::Allow,
         (Access::Authenticated, None) => Verdict::SignIn,
         (Access::Policy(_), who) => by_policy(rules, exchange, who, trace),
         (Access::Optional | Access::Authenticated, Some(who)) => step_up(rules, who, exchange.now_ms),
+    };
+    match (&rules.required, verdict) {
+        // SECURITY: B-14. Also where a rule lets nobody in particular through.
+        (Some(value), Verdict::Allow | Verdict::Observe(_)) if who.is_none_or(|who| who.header(value).is_empty()) => {
+            if who.is_some() {
+                Verdict::Deny(Reason::Nameless)
+            } else {
+                Verdict::SignIn
+            }
+        }
+        (_, verdict) => verdict,
     }
 }
 
@@ -91,6 +108,7 @@ fn by_policy<T: Trace>(rules: &Rules, exchange: &Exchange, who: Option<Who<'_>>,
 pub fn preflight(rules: &Rules, exchange: &Exchange) -> Verdict {
     match (&rules.settings.access, &rules.policy) {
         (Access::Deny, _) => Verdict::Deny(Reason::Access),
+        _ if rules.required.is_some() => Verdict::Deny(Reason::Nameless),
         (Access::Authenticated | Access::Optional | Access::Public, _) => Verdict::Allow,
         (Access::Policy(_), None) => Verdict::Deny(Reason::NoPolicy),
         (Access::Policy(_), Some(policy)) => {

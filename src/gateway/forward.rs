@@ -16,13 +16,15 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::admit::Admitted;
+use super::authorize::Reason;
 use super::body::Inner;
 use super::exchange::Exchange;
 use super::respond::{Asker, Manner};
 use super::rules::Rules;
 use super::trailers::Said;
-use super::unfit::Unfit;
-use super::{Gateway, X_REQUEST_ID};
+use super::upstream_auth::{Authorization, Unfit};
+use super::{Gateway, X_REQUEST_ID, audit_refusal};
+use crate::error::Result;
 use crate::http::cookie::sets_own;
 use crate::http::headers::strip_hop_by_hop;
 use crate::http::origin::Origin;
@@ -51,10 +53,19 @@ pub async fn forward(
     let client_side = upgrade.as_ref().and_then(|_| parts.extensions.remove::<OnUpgrade>());
     let manner = Manner::of(&parts.method, &parts.headers);
 
+    let authorization = match &rules.presents {
+        None => Authorization::Theirs,
+        Some(presents) => {
+            let who = exchange.who().filter(|who| rules.vouched(*who));
+            let presented = presents.authorization(who, &gateway.stamp(exchange, &admitted.site)).await;
+            presented.map_err(|unfit| unpresented(gateway, exchange, rules, manner, &unfit))?
+        }
+    };
     let said = Said::read(&parts.headers);
-    if let Err(unfit) = prepare(gateway, exchange, admitted, rules, &mut parts.headers, cookie) {
-        return Err(unfit.answer(&Asker::with(gateway, exchange, manner), rules.name(), exchange.id()));
+    if let Err(error) = prepare(gateway, exchange, admitted, rules, &mut parts.headers, cookie) {
+        return Err(Asker::with(gateway, exchange, manner).failed(&error));
     }
+    authorization.put(&mut parts.headers);
     said.ask(&mut parts.headers, &gateway.managed);
     if let Some(protocol) = &upgrade {
         parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -105,6 +116,19 @@ pub async fn forward(
     Ok(Response::from_parts(parts, Inner::Upstream(body)))
 }
 
+/// The answer where the upstream cannot be shown what it has to be.
+#[cold]
+fn unpresented(gateway: &Gateway, exchange: &Exchange, rules: &Rules, manner: Manner, unfit: &Unfit) -> Reply {
+    let asker = Asker::with(gateway, exchange, manner);
+    match unfit {
+        Unfit::Failed(error) => asker.failed(error),
+        Unfit::Refused => {
+            audit_refusal(exchange, rules, "refused", Reason::NoToken);
+            asker.forbidden(None, None)
+        }
+    }
+}
+
 /// This request's id: a trusted peer's own, if it is one, else a new one.
 pub fn request_id(headers: &HeaderMap, trusted: bool) -> HeaderValue {
     if trusted && let Some(given) = headers.get(&X_REQUEST_ID).filter(|v| is_id(v)) {
@@ -118,7 +142,7 @@ pub fn request_id(headers: &HeaderMap, trusted: bool) -> HeaderValue {
 /// Removes what only we may set and what belongs to one hop, then sets ours.
 ///
 /// # Errors
-/// What the upstream must be told, and cannot be.
+/// `Internal`: an assertion cannot be signed.
 pub(super) fn prepare(
     gateway: &Gateway,
     exchange: &Exchange,
@@ -126,7 +150,7 @@ pub(super) fn prepare(
     rules: &Rules,
     headers: &mut HeaderMap,
     cookie: Option<HeaderValue>,
-) -> Result<(), Unfit> {
+) -> Result<()> {
     let conn = &exchange.conn;
     let forged = gateway.managed.strip_request(headers, gateway.trust.contains(conn.peer));
     if forged > 0 {

@@ -27,6 +27,7 @@ pub mod endpoints;
 pub mod exchange;
 pub mod explain;
 pub mod forward;
+pub mod granted;
 pub mod navigation;
 pub mod pages;
 pub mod resource;
@@ -36,7 +37,7 @@ pub mod route;
 pub mod rules;
 pub mod site;
 pub mod trailers;
-pub mod unfit;
+pub mod upstream_auth;
 pub mod who;
 pub mod www_authenticate;
 
@@ -75,6 +76,7 @@ use respond::Asker;
 use route::{Head, Routed};
 use rules::Rules;
 use site::Site;
+use upstream_auth::Tokens;
 use who::Who;
 
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -90,6 +92,8 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     table: Table,
     rules: Vec<Rules>,
+    /// What `rules` present upstream.
+    tokens: Tokens,
     managed: Arc<Managed>,
     /// Signs what upstreams can verify.
     signer: Signer,
@@ -161,15 +165,24 @@ impl Gateway {
         let machines = takes_tokens
             .then(|| Machines::new(&settings, &providers, &issuers, &kept, &shared.state, shared.control.clone()))
             .map(Arc::new);
-        let rules: Result<Vec<Rules>> =
-            settings.routes.iter().map(|r| Rules::new(r, &settings, &providers, &metrics, shared.workers)).collect();
+        let mut tokens = Tokens::default();
+        let rules: Result<Vec<Rules>> = settings
+            .routes
+            .iter()
+            .map(|route| {
+                let presents = tokens.presented(&route.upstream_auth, &providers, before.map(|b| &b.tokens))?;
+                Rules::new(route, &settings, &providers, &metrics, shared.workers, presents)
+            })
+            .collect();
         let secure = settings.server.public_url.is_https();
         let sessions =
-            Sessions::new(&settings.session, &settings.custom_claims, kept.clone(), secure, Arc::clone(&shared.state))?;
+            Sessions::new(&settings.session, &settings.custom_claims, kept.clone(), secure, Arc::clone(&shared.state))?
+                .presenting_id_tokens(settings.presented_id_tokens());
         let hsts = settings.server.tls.as_ref().map(|t| t.hsts.as_secs()).filter(|s| *s > 0);
         Ok(Self {
             table: Table::new(&settings.routes),
             rules: rules?,
+            tokens,
             managed: Arc::new(Managed::new(settings.identity_names())),
             signer: Signer::new(&settings.session.keys, settings.server.public_url.as_str(), clock::unix_now_ms())?,
             trust: Trust::new(settings.server.trusted_proxies.clone()),

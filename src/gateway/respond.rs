@@ -266,6 +266,18 @@ impl<'a> Asker<'a> {
             Kind::BodyTooLarge => self.refused(StatusCode::PAYLOAD_TOO_LARGE, "The form is too large."),
             Kind::BadRequest => self.refused(StatusCode::BAD_REQUEST, "The request could not be understood."),
             Kind::Token => self.unauthorized(true, &start, vec![www_authenticate::plain()]),
+            Kind::UpstreamAuth => {
+                let lines = [
+                    "The gateway could not get what it needs to open the application in your name. Signing in again may help; if it does not, tell whoever runs this application the request number below.",
+                ];
+                self.answer(
+                    StatusCode::BAD_GATEWAY,
+                    "upstream_auth",
+                    "The application cannot be opened right now",
+                    &lines,
+                    again(),
+                )
+            }
             Kind::UpstreamFailed => {
                 let lines = ["The application behind this address does not answer. Try again in a moment."];
                 self.answer(

@@ -7,7 +7,7 @@ use http::header::{HeaderMap, HeaderName};
 
 use super::assertion::Stamp;
 use super::bearer::Tokens;
-use super::unfit::Unfit;
+use super::upstream_auth::Presents;
 use super::who::Who;
 use crate::config::settings::{self, Access, IdentityValue, Settings, Target};
 use crate::error::Result;
@@ -30,6 +30,10 @@ pub struct Rules {
     pub machine: Option<Tokens>,
     /// `None` = the route answers by itself.
     pub upstream: Option<Arc<Upstream>>,
+    /// What the upstream has to be told of whoever passes.
+    pub required: Option<IdentityValue>,
+    /// Its `Authorization`; `None` = not ours to set.
+    pub presents: Option<Presents>,
     pub counters: Arc<metrics::Route>,
 }
 
@@ -40,6 +44,7 @@ impl Rules {
         providers: &[Arc<Provider>],
         metrics: &Metrics,
         workers: usize,
+        presents: Option<Presents>,
     ) -> Result<Self> {
         let upstream = match route.upstream.target {
             Target::Status(_) => None,
@@ -56,6 +61,8 @@ impl Rules {
             policy,
             providers: route.providers.iter().filter_map(|index| providers.get(*index).cloned()).collect(),
             upstream,
+            presents,
+            required: route.identity.iter().find(|header| header.required).map(|header| header.value.clone()),
             counters: metrics.route(&route.name),
         })
     }
@@ -92,8 +99,8 @@ impl Rules {
     /// Tells the upstream who it is. The names were stripped from what the client sent, so what is absent stays absent.
     ///
     /// # Errors
-    /// What the upstream must be told, and cannot be.
-    pub fn identify(&self, who: Who<'_>, stamp: &Stamp<'_>, headers: &mut HeaderMap) -> Result<(), Unfit> {
+    /// `Internal`: an assertion cannot be signed.
+    pub fn identify(&self, who: Who<'_>, stamp: &Stamp<'_>, headers: &mut HeaderMap) -> Result<()> {
         if !self.vouched(who) {
             return Ok(());
         }
@@ -102,12 +109,7 @@ impl Rules {
                 headers.insert(&header.name, stamp.assertion(who)?.plain);
                 continue;
             }
-            let fields = who.header(&header.value);
-            if header.required && fields.is_empty() {
-                // SECURITY: B-14. Whom nobody is named in place of, the upstream takes for Doorward itself.
-                return Err(Unfit::Refused("the upstream would not be told who it is"));
-            }
-            for field in fields {
+            for field in who.header(&header.value) {
                 headers.append(&header.name, field.clone());
             }
         }

@@ -41,7 +41,7 @@ use self::client_auth::Client;
 pub use self::discovery::Metadata;
 use self::dpop::Dpop;
 pub use self::dpop::dpop_key;
-use self::flight::Flight;
+pub(crate) use self::flight::Flight;
 use self::http::Http;
 pub use self::issuer::Issuer;
 use self::keys::{Keys, Place};

@@ -25,6 +25,8 @@ pub struct TokenAnswer {
     pub id: Option<Secret>,
     /// Of the access token, in seconds from now, 0 to 10 years; None where the provider does not say.
     pub expires_in: Option<u64>,
+    /// What the token is (RFC 8693 §2.2.1); None where the answer is to another grant.
+    pub issued_token_type: Option<String>,
 }
 
 impl Provider {
@@ -73,6 +75,7 @@ impl TokenAnswer {
             refresh: text("refresh_token").map(Secret::new),
             id: text("id_token").map(Secret::new),
             expires_in: answer.get("expires_in").and_then(seconds),
+            issued_token_type: text("issued_token_type").map(str::to_owned),
         })
     }
 }

@@ -51,7 +51,7 @@ pub struct Begun {
 pub struct Tokens {
     pub access: Option<Secret>,
     pub refresh: Option<Secret>,
-    /// Only while the provider has an `end_session_endpoint`.
+    /// Only while the provider has an `end_session_endpoint`, or a route presents it upstream.
     pub id: Option<Secret>,
     /// When the access token expires, Unix milliseconds.
     pub expires_ms: Option<u64>,

@@ -37,6 +37,8 @@ pub struct Sessions {
     pub(super) custom: Vec<CustomClaim>,
     /// Dotted paths: what identities keep besides.
     pub(super) kept: Vec<String>,
+    /// The names of the providers whose ID tokens are presented upstream, and so kept.
+    pub(super) presented_id_tokens: Vec<String>,
     pub(super) generation: u64,
     /// By the hash of the sealed text.
     pub(super) cache: Cache<[u8; 32], Cached>,
@@ -75,6 +77,7 @@ impl Sessions {
             refresh_grace: settings.refresh_grace,
             custom: custom.to_vec(),
             kept,
+            presented_id_tokens: Vec::new(),
             generation,
             cache: Cache::builder()
                 .max_capacity(CACHE_BYTES)
@@ -83,6 +86,13 @@ impl Sessions {
                 .time_to_live(CACHE_AGE.min(settings.lifetime))
                 .build(),
         })
+    }
+
+    /// Sessions of these providers keep their ID token, whether or not it is of use at their sign-out.
+    #[must_use]
+    pub fn presenting_id_tokens(mut self, providers: Vec<String>) -> Self {
+        self.presented_id_tokens = providers;
+        self
     }
 
     /// The session cookie's name.

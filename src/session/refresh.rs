@@ -200,7 +200,8 @@ impl Sessions {
         // A life of nothing would mean a refresh with every request: as good as not said (O-05).
         let life_ms = fresh.expires_in.filter(|seconds| *seconds > 0).map(|seconds| seconds.saturating_mul(1000));
         let before_ms = millis(self.refresh_before);
-        let keeps_id = provider.has_end_session();
+        let presented = self.presented_id_tokens.iter().any(|name| name == provider.name());
+        let keeps_id = presented || provider.has_end_session();
         Tokens {
             access: Some(fresh.access),
             id: fresh.id.or_else(|| old_id.cloned()).filter(|_| keeps_id),

@@ -22,11 +22,11 @@ use super::conn::{Conn, Open, Worker};
 use super::exchange::{Begin, Exchange};
 use super::route::{self, Head, Routed};
 use super::rules::Rules;
-use super::unfit::Unfit;
 use super::who::Who;
 use super::{Gateway, X_REQUEST_ID, endpoints, forward, resource};
 use crate::clock;
 use crate::config::settings::{Access, IdentityValue, Mode, Target, Unauthenticated};
+use crate::error::Error;
 use crate::policy::{Answer, List, Trace};
 use crate::provider::Provider;
 use crate::secret::Secret;
@@ -228,13 +228,8 @@ pub async fn explain(gateway: &Gateway, question: Question) -> Result<Explanatio
     };
     let (decision, reason) = outcome(rules, &verdict);
     let passes = matches!(decision, Outcome::Allow | Outcome::Observe) && rules.upstream.is_some();
-    let upstream = match passes.then(|| sent(gateway, rules, &exchange, &admitted, &parts)).transpose() {
-        Ok(upstream) => upstream,
-        Err(Unfit::Refused(why)) => {
-            return Ok(Explanation { route: Some(chosen(rules)), ..placed(blank(Outcome::Deny, why, 403)) });
-        }
-        Err(Unfit::Failed(error)) => return Err(error.to_string()),
-    };
+    let upstream = passes.then(|| sent(gateway, rules, &exchange, &admitted, &parts)).transpose();
+    let upstream = upstream.map_err(|error| error.to_string())?;
     Ok(Explanation {
         caller: known(rules, &exchange),
         rules: tried.read(rules),
@@ -361,9 +356,19 @@ fn sent(
     exchange: &Exchange,
     admitted: &Admitted<'_>,
     parts: &Parts,
-) -> Result<Sent, Unfit> {
+) -> Result<Sent, Error> {
     let mut headers = parts.headers.clone();
     forward::prepare(gateway, exchange, admitted, rules, &mut headers, None)?;
+    match &rules.presents {
+        None => {}
+        // Which one it would be is the provider's to say.
+        Some(presents) if !presents.is_somebodys() || exchange.who().is_some() => {
+            headers.insert(AUTHORIZATION, HeaderValue::from_static("-"));
+        }
+        Some(_) => {
+            headers.remove(AUTHORIZATION);
+        }
+    }
     let target = match &rules.settings.upstream.target {
         Target::Url(url) => url.as_str().trim_end_matches('/').to_owned(),
         Target::Unix(path) => format!("unix:{}", path.display()),
