@@ -4,6 +4,7 @@
 mod bare_proxy;
 mod child;
 mod load;
+mod routes;
 mod sign_in;
 mod upstream;
 
@@ -11,6 +12,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use child::Child;
 use load::Load;
+use routes::Size;
 
 struct Options {
     requests: usize,
@@ -19,8 +21,18 @@ struct Options {
     max: f64,
     callgrind: bool,
     access_log: bool,
-    /// Puts the bare proxy in both places: measures the measurement.
-    itself: bool,
+    /// What stands in the first place.
+    against: Against,
+    /// Of the Doorward in the second place.
+    size: Size,
+}
+
+enum Against {
+    BareProxy,
+    /// Doorward with one route and no rules: what their number costs.
+    OneRoute,
+    /// The bare proxy in both places: measures the measurement.
+    Itself,
 }
 
 impl Options {
@@ -32,7 +44,8 @@ impl Options {
             max: 1.5,
             callgrind: false,
             access_log: true,
-            itself: false,
+            against: Against::BareProxy,
+            size: Size::ONE_ROUTE,
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
@@ -46,7 +59,10 @@ impl Options {
                 "--max" => options.max = value().parse().expect("a number"),
                 "--callgrind" => options.callgrind = true,
                 "--no-access-log" => options.access_log = false,
-                "--self" => options.itself = true,
+                "--self" => options.against = Against::Itself,
+                "--against-one-route" => options.against = Against::OneRoute,
+                "--routes" => options.size.routes = value().parse().expect("a number"),
+                "--rules" => options.size.rules = value().parse().expect("a number"),
                 other => panic!("unknown argument {other}: see benches/README.md"),
             }
         }
@@ -74,26 +90,26 @@ fn main() {
         }
     });
     if ratio > options.max {
-        eprintln!("doorward costs {ratio:.2} times the bare proxy; at most {:.2} is wanted", options.max);
+        eprintln!("the second costs {ratio:.2} times the first; at most {:.2} is wanted", options.max);
         std::process::exit(1);
     }
 }
 
-/// Alternating rounds over both proxies; the median of the rounds' ratios of CPU time.
+/// Alternating rounds over both places; the median of the rounds' ratios of CPU time.
 async fn cpu_time(options: &Options, upstream: SocketAddr, provider: &sign_in::Provider) -> f64 {
-    let bare = Subject::bare(upstream, false).await;
-    let doorward = Subject::doorward(options, upstream, provider, false).await;
-    for subject in [&bare, &doorward] {
+    let first = Subject::first(options, upstream, provider, false).await;
+    let second = Subject::second(options, upstream, provider, false).await;
+    for subject in [&first, &second] {
         subject.load.run(options.requests / 10, options.connections).await;
     }
-    println!("{:>5} {:>12} {:>12} {:>12} {:>12} {:>7}", "round", "bare req/s", "µs/req", "doorward", "µs/req", "ratio");
+    println!("{:>5} {:>12} {:>12} {:>12} {:>12} {:>7}", "round", "first req/s", "µs/req", "second", "µs/req", "ratio");
     let mut ratios = Vec::new();
     for round in 1..=options.rounds {
-        let (bare_rate, bare_cost) = bare.measure(options).await;
-        let (rate, cost) = doorward.measure(options).await;
-        ratios.push(cost / bare_cost);
-        let ratio = cost / bare_cost;
-        println!("{round:>5} {bare_rate:>12.0} {bare_cost:>12.2} {rate:>12.0} {cost:>12.2} {ratio:>7.3}");
+        let (first_rate, first_cost) = first.measure(options).await;
+        let (rate, cost) = second.measure(options).await;
+        ratios.push(cost / first_cost);
+        let ratio = cost / first_cost;
+        println!("{round:>5} {first_rate:>12.0} {first_cost:>12.2} {rate:>12.0} {cost:>12.2} {ratio:>7.3}");
     }
     ratios.sort_by(f64::total_cmp);
     let median = ratios[ratios.len() / 2];
@@ -110,17 +126,17 @@ async fn instructions(options: &Options, upstream: SocketAddr, provider: &sign_i
         let mut totals = [0; 2];
         for (total, requests) in totals.iter_mut().zip([SHORT, LONG]) {
             let subject = match which {
-                0 => Subject::bare(upstream, true).await,
-                _ => Subject::doorward(options, upstream, provider, true).await,
+                0 => Subject::first(options, upstream, provider, true).await,
+                _ => Subject::second(options, upstream, provider, true).await,
             };
             subject.load.run(requests, 1).await;
             *total = subject.child.instructions();
         }
         *cost = totals[1].saturating_sub(totals[0]) as f64 / (LONG - SHORT) as f64;
     }
-    let [bare, doorward] = each;
-    println!("instructions/request: bare {bare:.0}, doorward {doorward:.0}, ratio {:.3}", doorward / bare);
-    doorward / bare
+    let [first, second] = each;
+    println!("instructions/request: first {first:.0}, second {second:.0}, ratio {:.3}", second / first);
+    second / first
 }
 
 /// A proxy under measurement and the requests for it.
@@ -130,6 +146,22 @@ struct Subject {
 }
 
 impl Subject {
+    async fn first(options: &Options, upstream: SocketAddr, provider: &sign_in::Provider, callgrind: bool) -> Self {
+        match options.against {
+            Against::BareProxy | Against::Itself => Self::bare(upstream, callgrind).await,
+            Against::OneRoute => Self::doorward(options, Size::ONE_ROUTE, upstream, provider, callgrind).await,
+        }
+    }
+
+    async fn second(options: &Options, upstream: SocketAddr, provider: &sign_in::Provider, callgrind: bool) -> Self {
+        match options.against {
+            Against::Itself => Self::bare(upstream, callgrind).await,
+            Against::BareProxy | Against::OneRoute => {
+                Self::doorward(options, options.size, upstream, provider, callgrind).await
+            }
+        }
+    }
+
     async fn bare(upstream: SocketAddr, callgrind: bool) -> Self {
         let listen = free_address();
         let program = std::env::current_exe().unwrap();
@@ -138,12 +170,16 @@ impl Subject {
         Self { child, load: Load::new(listen, "doorward=not-looked-at") }
     }
 
-    async fn doorward(options: &Options, upstream: SocketAddr, provider: &sign_in::Provider, callgrind: bool) -> Self {
-        if options.itself {
-            return Self::bare(upstream, callgrind).await;
-        }
+    async fn doorward(
+        options: &Options,
+        size: Size,
+        upstream: SocketAddr,
+        provider: &sign_in::Provider,
+        callgrind: bool,
+    ) -> Self {
         let listen = free_address();
-        let config = provider.configuration(listen, upstream, options.access_log);
+        let routes = size.routes(upstream);
+        let config = provider.configuration(listen, &routes, options.access_log);
         let program = std::env::var_os("DOORWARD").unwrap_or_else(|| "target/release/doorward".into());
         let arguments = ["serve".into(), "--config".into(), config.path().display().to_string()];
         let child = Child::start(program.as_ref(), &arguments, listen, callgrind).await;

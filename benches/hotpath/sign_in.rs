@@ -25,7 +25,7 @@ impl Provider {
         Self(provider)
     }
 
-    pub(crate) fn configuration(&self, listen: SocketAddr, upstream: SocketAddr, access_log: bool) -> NamedTempFile {
+    pub(crate) fn configuration(&self, listen: SocketAddr, routes: &str, access_log: bool) -> NamedTempFile {
         let mut file = NamedTempFile::with_suffix(".toml").unwrap();
         write!(
             file,
@@ -41,12 +41,7 @@ client_secret = "demo-secret"
 keys = ["a-session-key-of-the-benchmark-that-is-long-enough"]
 [telemetry]
 access_log = {access_log}
-[[route]]
-name = "app"
-path = "/"
-upstream = "http://{upstream}"
-access = "authenticated"
-identity = ["x-forwarded"]
+{routes}
 "#,
             issuer = self.0.issuer(),
         )

@@ -11,6 +11,7 @@ use http::{Method, StatusCode, Version};
 use super::Gateway;
 use super::conn::Conn;
 use super::endpoints;
+use super::resource;
 use super::site::Site;
 use crate::http::forwarded::{self, Seen};
 use crate::http::headers::framing_ok;
@@ -64,7 +65,9 @@ fn path<'a>(gateway: &Gateway, site: &Site, raw: &'a str) -> Result<Path<'a>, Re
     if !site.takes_raw {
         return canonical_path(raw);
     }
-    let ours = canonical_path(raw).ok().filter(|path| endpoints::is_ours(gateway, site, &path.matching));
+    let ours = canonical_path(raw).ok().filter(|path| {
+        endpoints::is_ours(gateway, site, &path.matching) || resource::is_ours(gateway, site, &path.matching)
+    });
     ours.map_or_else(|| raw_path(raw), Ok)
 }
 

@@ -32,6 +32,9 @@ pub async fn authenticate(
 ) -> Result<Option<HeaderValue>> {
     let mut fields = headers.get_all(COOKIE).iter();
     let Some(first) = fields.next() else { return Ok(None) };
+    if exchange.preflight {
+        return Ok(without_own(headers, gateway.sessions.name()));
+    }
     let single = fields.next().is_none();
     // PERF: read before the session is looked up, so that an end in between is not missed.
     let epoch = gateway.sessions.state.epoch();
@@ -67,11 +70,6 @@ pub async fn authenticate(
         });
     }
     Ok(rest)
-}
-
-/// Looks for nobody. Returns the request's cookies without ours.
-pub fn nobody(gateway: &Gateway, headers: &HeaderMap) -> Option<HeaderValue> {
-    without_own(headers, gateway.sessions.name())
 }
 
 /// True when these very cookies may be remembered: nothing about them has to change.

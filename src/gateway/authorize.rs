@@ -57,6 +57,9 @@ pub fn authorize(rules: &Rules, exchange: &Exchange, headers: &HeaderMap) -> Ver
 
 /// The one decision: of requests that are served and of those that are only explained.
 pub fn decide<T: Trace>(rules: &Rules, exchange: &Exchange, headers: &HeaderMap, trace: &mut T) -> Verdict {
+    if exchange.preflight {
+        return preflight(rules, exchange, trace);
+    }
     // SECURITY: JX-27. Credentials that were brought where Doorward judges them, and of which nothing came, are not made
     // good by a cookie beside them.
     if rules.machine.is_some() && exchange.machine.is_none() && headers.contains_key(AUTHORIZATION) {
@@ -103,20 +106,18 @@ fn by_policy<T: Trace>(rules: &Rules, exchange: &Exchange, who: Option<Who<'_>>,
     }
 }
 
-/// A preflight where the route lets them pass: a browser sends it without credentials, so that nobody is known however
-/// many are signed in. What is denied before anybody is known is denied here too.
-pub fn preflight(rules: &Rules, exchange: &Exchange) -> Verdict {
-    match (&rules.settings.access, &rules.policy) {
-        (Access::Deny, _) => Verdict::Deny(Reason::Access),
+/// A preflight, where the route lets them pass: it comes from nobody, however many are signed in. What refuses a request
+/// whoever sends it refuses this one too.
+fn preflight<T: Trace>(rules: &Rules, exchange: &Exchange, trace: &mut T) -> Verdict {
+    match &rules.settings.access {
+        Access::Deny => Verdict::Deny(Reason::Access),
+        // The upstream would take whoever is not named for Doorward itself.
         _ if rules.required.is_some() => Verdict::Deny(Reason::Nameless),
-        (Access::Authenticated | Access::Optional | Access::Public, _) => Verdict::Allow,
-        (Access::Policy(_), None) => Verdict::Deny(Reason::NoPolicy),
-        (Access::Policy(_), Some(policy)) => {
-            match policy.decide(&Facts::anonymous(exchange.client, exchange.method()), &mut ()) {
-                Decision::Deny(refusal) => Verdict::Deny(Reason::Policy(refusal)),
-                Decision::Allow | Decision::SignIn | Decision::Unknown => Verdict::Allow,
-            }
-        }
+        Access::Authenticated | Access::Optional | Access::Public => Verdict::Allow,
+        Access::Policy(_) => match by_policy(rules, exchange, None, trace) {
+            Verdict::SignIn => Verdict::Allow,
+            verdict => verdict,
+        },
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Exchange {
     pub session: Option<Arc<Session>>,
     /// Set instead of `session`, never beside it: a token that was brought counts, not the cookie (JX-27).
     pub machine: Option<Arc<Machine>>,
+    /// A CORS preflight that passes without a sign-in: neither of the two is looked for.
+    pub preflight: bool,
     /// `Set-Cookie` values that go with the answer, whichever it is; the session's first.
     pub cookies: Vec<HeaderValue>,
     pub route: Arc<metrics::Route>,
@@ -65,6 +67,7 @@ impl Exchange {
             site: None,
             session: None,
             machine: None,
+            preflight: false,
             cookies: Vec::new(),
             route: Arc::clone(b.unrouted),
             status: gone(),

@@ -73,7 +73,7 @@ use conn::Conn;
 use exchange::{Begin, Exchange};
 use explain::log::authorize_and_tell;
 use respond::Asker;
-use route::{Head, Routed};
+use route::{Head, Nowhere, Routed};
 use rules::Rules;
 use site::Site;
 use upstream_auth::Tokens;
@@ -312,25 +312,20 @@ async fn journey(
         return Err(Box::pin(endpoints::answer(gateway, exchange, &admitted, &parts, body)).await);
     }
     let head = Head { method: &parts.method, headers: &parts.headers, has_body: !body.is_end_stream() };
-    let (rules, preflight) = match route::route(gateway, &admitted.site, &admitted.path, &head) {
-        Routed::To(rules) => (rules, false),
-        Routed::Preflight(rules) => (rules, true),
-        nowhere => {
+    let rules = match route::route(gateway, &admitted.site, &admitted.path, &head) {
+        Routed::To(rules) => rules,
+        Routed::Preflight(rules) => {
+            exchange.preflight = true;
+            rules
+        }
+        Routed::Nowhere(why) => {
             exchange.decided(Outcome::Deny);
-            let asker = Asker::new(gateway, exchange, &parts.method, &parts.headers);
-            return Err(match nowhere {
-                Routed::Ambiguous => asker.refused(StatusCode::BAD_REQUEST, "an encoded semicolon in the path"),
-                Routed::MethodNotAllowed => {
-                    asker.method_not_allowed(&route::allow(gateway, &admitted.site, &admitted.path))
-                }
-                _ => asker.not_found(),
-            });
+            return Err(nowhere(gateway, exchange, &admitted, &parts, why));
         }
     };
     exchange.route = Arc::clone(&rules.counters);
 
     let cookie = match &rules.machine {
-        _ if preflight => authenticate::nobody(gateway, &parts.headers),
         // SECURITY: JX-27. Whoever brings credentials is judged by them alone, good or bad.
         Some(machine) if parts.headers.contains_key(AUTHORIZATION) => {
             if let Err(error) = bearer::authenticate(gateway, exchange, machine, &parts).await {
@@ -346,12 +341,7 @@ async fn journey(
             }
         },
     };
-    let verdict = if preflight {
-        authorize::preflight(rules, exchange)
-    } else {
-        authorize_and_tell(gateway, &admitted.site, rules, exchange, &parts.headers)
-    };
-    match verdict {
+    match authorize_and_tell(gateway, &admitted.site, rules, exchange, &parts.headers) {
         Verdict::Allow => {}
         Verdict::Observe(reason) => audit_refusal(exchange, rules, "observed", reason),
         verdict => return Err(Box::pin(turn_away(gateway, exchange, &admitted, rules, &parts, verdict)).await),
@@ -361,6 +351,16 @@ async fn journey(
         return Err(reply::empty(target));
     }
     forward::forward(gateway, exchange, &admitted, rules, parts, body, cookie).await
+}
+
+/// The answer to a request that no route takes.
+fn nowhere(gateway: &Gateway, exchange: &Exchange, admitted: &Admitted<'_>, parts: &Parts, why: Nowhere) -> Reply {
+    let asker = Asker::new(gateway, exchange, &parts.method, &parts.headers);
+    match why {
+        Nowhere::Ambiguous => asker.refused(StatusCode::BAD_REQUEST, route::AMBIGUOUS),
+        Nowhere::Method => asker.method_not_allowed(&route::allow(gateway, &admitted.site, &admitted.path)),
+        Nowhere::NotFound => asker.not_found(),
+    }
 }
 
 /// The answer to a request that may not pass, and the audit line of it.

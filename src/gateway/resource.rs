@@ -84,7 +84,7 @@ pub fn scopes(access: &Access) -> Vec<String> {
 
 /// The answer, where the path is that of a document of ours. Anything else below the well-known path is the upstream's.
 pub fn answer(gateway: &Gateway, admitted: &Admitted<'_>, method: &Method) -> Option<Reply> {
-    let resource = find(gateway, admitted)?;
+    let resource = find(gateway, &admitted.site, &admitted.path.matching)?;
     let reads = method == Method::GET || method == Method::HEAD;
     if reads {
         return Some(resource.document(&admitted.site));
@@ -97,17 +97,20 @@ pub fn answer(gateway: &Gateway, admitted: &Admitted<'_>, method: &Method) -> Op
     })
 }
 
-fn find<'a>(gateway: &'a Gateway, admitted: &Admitted<'_>) -> Option<&'a Resource> {
-    let path: &str = &admitted.path.matching;
+/// Whether this canonical path is that of a document of ours.
+pub fn is_ours(gateway: &Gateway, site: &Site, path: &str) -> bool {
+    find(gateway, site, path).is_some()
+}
+
+fn find<'a>(gateway: &'a Gateway, site: &Site, path: &str) -> Option<&'a Resource> {
     // PERF: where no route takes tokens, one look and no more.
     gateway.machines.as_ref()?;
     let rest = path.strip_prefix(WELL_KNOWN)?.trim_end_matches('/');
     let place = if rest.is_empty() { "/" } else { rest };
-    let mut found =
-        ["GET", "POST"].iter().filter_map(|method| match gateway.table.select(&admitted.site.host, place, method) {
-            Selection::Route(index) => gateway.rules.get(index)?.machine.as_ref()?.resource.as_ref(),
-            Selection::MethodNotAllowed | Selection::NotFound => None,
-        });
+    let mut found = ["GET", "POST"].iter().filter_map(|method| match gateway.table.select(&site.host, place, method) {
+        Selection::Route(index) => gateway.rules.get(index)?.machine.as_ref()?.resource.as_ref(),
+        Selection::MethodNotAllowed | Selection::NotFound => None,
+    });
     found.find(|resource| resource.path == rest)
 }
 

@@ -14,11 +14,19 @@ pub enum Routed<'a> {
     To(&'a Rules),
     /// To a route that lets preflights pass: nobody is asked who they are.
     Preflight(&'a Rules),
+    Nowhere(Nowhere),
+}
+
+#[derive(Clone, Copy)]
+pub enum Nowhere {
     /// Two ways to read the path lead to two routes.
     Ambiguous,
-    MethodNotAllowed,
+    /// There are routes, none for this method.
+    Method,
     NotFound,
 }
+
+pub const AMBIGUOUS: &str = "an encoded semicolon in the path, which may end a name or be part of it";
 
 /// What a request is sent with, as far as it chooses a route.
 pub struct Head<'a> {
@@ -51,12 +59,12 @@ fn select<'a>(gateway: &'a Gateway, site: &Site, path: &Path<'_>, method: &str) 
     if let Some(cut) = &path.cut
         && gateway.table.select(&site.host, cut, method) != selected
     {
-        return Routed::Ambiguous;
+        return Routed::Nowhere(Nowhere::Ambiguous);
     }
     match selected {
-        Selection::Route(index) => gateway.rules.get(index).map_or(Routed::NotFound, Routed::To),
-        Selection::MethodNotAllowed => Routed::MethodNotAllowed,
-        Selection::NotFound => Routed::NotFound,
+        Selection::Route(index) => gateway.rules.get(index).map_or(Routed::Nowhere(Nowhere::NotFound), Routed::To),
+        Selection::MethodNotAllowed => Routed::Nowhere(Nowhere::Method),
+        Selection::NotFound => Routed::Nowhere(Nowhere::NotFound),
     }
 }
 

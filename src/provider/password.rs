@@ -32,7 +32,7 @@ impl Provider {
         let answer = self.call_token(&form).await.map_err(said_no)?;
         let Some(id) = &answer.id else { return Ok(PasswordGrant { access: answer.access, claims: None }) };
         let metadata = self.metadata().await?;
-        let expect = Expectation { nonce: None, access_token: &answer.access, max_age: None, acr: &[] };
+        let expect = Expectation { nonce: None, access_token: Some(&answer.access), max_age: None, acr: &[] };
         let mut claims = self.check_id_token(&metadata, id.expose(), &expect).await?;
         if let Err(e) = userinfo::complete(self, &metadata, &answer.access, &mut claims).await {
             // What is missing is missing; the rules that ask for it will say no.

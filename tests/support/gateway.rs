@@ -99,6 +99,16 @@ impl Gateway {
         self.wait("/readyz");
     }
 
+    /// What `doorward explain` says with this gateway's configuration.
+    pub fn explain(&self, args: &[String]) -> serde_json::Value {
+        let config = self.dir.path().join("doorward.toml");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
+        command.arg("explain").args(args).arg("--config").arg(config).env_clear();
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
         assert!(status.success());

@@ -17,10 +17,10 @@ use serde_json::{Map, Value};
 use tokio_util::task::TaskTracker;
 
 use super::admit::{Admitted, admit};
-use super::authorize::{self, Verdict, decide};
+use super::authorize::{Verdict, decide};
 use super::conn::{Conn, Open, Worker};
 use super::exchange::{Begin, Exchange};
-use super::route::{self, Head, Routed};
+use super::route::{self, Head, Nowhere, Routed};
 use super::rules::Rules;
 use super::who::Who;
 use super::{Gateway, X_REQUEST_ID, endpoints, forward, resource};
@@ -204,28 +204,27 @@ pub async fn explain(gateway: &Gateway, question: Question) -> Result<Explanatio
         return Ok(placed(Explanation { status: None, ..blank(Outcome::Own, "one of Doorward's own endpoints", 0) }));
     }
     let head = Head { method: &parts.method, headers: &parts.headers, has_body: false };
-    let (rules, preflight) = match route::route(gateway, &admitted.site, &admitted.path, &head) {
-        Routed::To(rules) => (rules, false),
-        Routed::Preflight(rules) => (rules, true),
-        Routed::Ambiguous => {
-            return Ok(placed(blank(Outcome::BadRequest, "an encoded semicolon in the path", 400)));
+    let rules = match route::route(gateway, &admitted.site, &admitted.path, &head) {
+        Routed::To(rules) => rules,
+        Routed::Preflight(rules) => {
+            exchange.preflight = true;
+            rules
         }
-        Routed::MethodNotAllowed => {
-            return Ok(placed(blank(Outcome::MethodNotAllowed, "routes match, but none with this method", 405)));
+        Routed::Nowhere(why) => {
+            return Ok(placed(match why {
+                Nowhere::Ambiguous => blank(Outcome::BadRequest, route::AMBIGUOUS, 400),
+                Nowhere::Method => blank(Outcome::MethodNotAllowed, "routes match, but none with this method", 405),
+                Nowhere::NotFound => blank(Outcome::NotFound, "no route matches", 404),
+            }));
         }
-        Routed::NotFound => return Ok(placed(blank(Outcome::NotFound, "no route matches", 404))),
     };
 
-    let asks = !preflight && !matches!(rules.settings.access, Access::Public | Access::Deny);
+    let asks = !exchange.preflight && !matches!(rules.settings.access, Access::Public | Access::Deny);
     if let Some(caller) = question.caller.filter(|_| asks) {
         sign_in(gateway, rules, &mut exchange, &caller).await?;
     }
     let mut tried = Collected::default();
-    let verdict = if preflight {
-        authorize::preflight(rules, &exchange)
-    } else {
-        decide(rules, &exchange, &parts.headers, &mut tried)
-    };
+    let verdict = decide(rules, &exchange, &parts.headers, &mut tried);
     let (decision, reason) = outcome(rules, &verdict);
     let passes = matches!(decision, Outcome::Allow | Outcome::Observe) && rules.upstream.is_some();
     let upstream = passes.then(|| sent(gateway, rules, &exchange, &admitted, &parts)).transpose();

@@ -147,7 +147,7 @@ proptest! {
         let mut policy = settings::Policy { name: None, allow, deny };
         if padded {
             // So many that most are passed over by their bits.
-            let nobodys = (0..filter::FEW_RULES).map(|n| settings::Rule { user: vec![format!("n{n}")], ..Default::default() });
+            let nobodys = (0..FEW_RULES).map(|n| settings::Rule { user: vec![format!("n{n}")], ..Default::default() });
             policy.deny.splice(0..0, nobodys);
         }
         let facts = Facts {

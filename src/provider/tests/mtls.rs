@@ -106,7 +106,11 @@ async fn mt_01_d_11_the_certificate_is_shown_at_the_endpoints_that_are_for_it() 
     assert!(op.seen("/plain").is_empty(), "no endpoint for others was called");
 
     let metadata = op.provider(|_| {}).metadata().await.unwrap();
-    assert_eq!(metadata.token_endpoint.as_str(), at(&op.issuer, "plain"), "without a certificate nothing changes");
+    assert_eq!(
+        metadata.token_endpoint.as_ref().unwrap().as_str(),
+        at(&op.issuer, "plain"),
+        "without a certificate nothing changes"
+    );
     assert_eq!(metadata.pushed_authorization_request_endpoint, None);
 }
 
