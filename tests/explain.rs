@@ -72,6 +72,20 @@ access = "policy"
 mode = "observe"
 allow = [{{ group = "nobody" }}]
 provider = "other"
+[issuer.ci]
+issuer = "http://{at}/ci"
+audience = ["deploy"]
+[[route]]
+name = "api"
+path = "/api"
+upstream = "http://{at}"
+access = "policy"
+provider = "main"
+identity = ["x-forwarded", "x-forwarded-access-token"]
+allow = [{{ client = "robot", issuer = "main", scope = "write" }}, {{ issuer = "ci", claim.repository = "a/b" }}]
+[route.machine]
+issuers = ["main", "ci"]
+audience = ["api", "deploy"]
 [[route]]
 name = "closed"
 path = "/closed"
@@ -217,6 +231,41 @@ fn rules_and_headers_are_told() {
 }
 
 #[test]
+fn b_20_tokens_of_machines_are_explained_too() {
+    let case = Case::new();
+    let robot = |scope: &str, aud: &str| json!({ "sub": "robot", "client_id": "robot", "scope": scope, "aud": aud });
+    let ci = json!({ "sub": "repo:a/b", "repository": "a/b", "aud": "deploy" });
+    let main = ["/api/x", "--issuer", "main"];
+    for (args, claims, decision) in [
+        (&main[..], robot("read write", "api"), "allow"),
+        (&main, robot("read", "api"), "deny"),
+        (&main, robot("read write", "other"), "bad_token"),
+        (&["/api/x", "--issuer", "ci"], robot("write", "deploy"), "deny"),
+        (&["/api/x", "--issuer", "ci"], ci.clone(), "allow"),
+        (&["/api/x", "--issuer", "ci"], json!({ "sub": "s", "repository": "a/b", "aud": "api" }), "bad_token"),
+        (&["/api/x", "--issuer", "other"], robot("write", "api"), "bad_token"),
+        // What is no issuer of the route, and no name, is told apart.
+        (&["/api/x"], robot("write", "api"), "bad_token"),
+        (&["/api/x", "--provider", "main"], alice(), "deny"),
+        (&["/api/x", "-H", "Authorization: Bearer x"], alice(), "bad_token"),
+        // Not judged here: nobody.
+        (&["/docs/a", "--issuer", "main"], robot("write", "api"), "sign_in"),
+    ] {
+        let explained = case.json(args, Some(&claims));
+        assert_eq!(explained["decision"], decision, "{args:?} {claims}: {explained:#}");
+    }
+    let mut named = robot("write", "api");
+    named["iss"] = json!(format!("http://{}", case.network.local_addr().unwrap()));
+    let explained = case.json(&["/api/x"], Some(&named));
+    assert_eq!(explained["caller"], json!({ "kind": "machine", "name": "robot", "section": "main" }), "{explained:#}");
+    let headers = explained["upstream"]["headers"].as_array().unwrap();
+    let value = |name: &str| headers.iter().find(|h| h["name"] == name).map(|h| h["value"].clone());
+    assert_eq!(value("x-doorward-client"), Some(json!("robot")));
+    assert_eq!(value("x-forwarded-access-token"), Some(json!("(access token)")));
+    assert_eq!(value("x-forwarded-user"), None);
+}
+
+#[test]
 fn what_cannot_be_explained_is_a_usage_error() {
     let case = Case::new();
     let several = json!({ "sub": "alice" });
@@ -227,6 +276,7 @@ fn what_cannot_be_explained_is_a_usage_error() {
         (&["/docs"], Some(json!([1])), "not a JSON object"),
         (&["/docs"], Some(json!({ "email": "a@b.c" })), "sub"),
         (&["/docs", "--provider", "none"], Some(several), "there is no [provider.none]"),
+        (&["/docs", "--issuer", "none"], Some(alice()), "there is no [issuer.none]"),
         (&["/docs", "-H", "nonsense"], None, "Name: value"),
     ] {
         let output = case.run(args, claims.as_ref());

@@ -15,7 +15,7 @@ use super::{FAILED, MISUSED, control, fail, misconfigured, sources};
 use crate::app;
 use crate::config::settings::Settings;
 use crate::config::{Flags, load};
-use crate::gateway::explain::{Caller, Explanation, Kind, Outcome, Question, explain};
+use crate::gateway::explain::{Caller, Explanation, Kind, Outcome, Question, Voucher, explain};
 
 /// A claims file holds one token's claims.
 const CLAIMS_BYTES: u64 = 1 << 20;
@@ -33,6 +33,9 @@ pub(super) struct ExplainArgs {
     /// The [provider.NAME] that signed them in, where several could have
     #[arg(long, value_name = "NAME", requires = "claims")]
     provider: Option<String>,
+    /// The [issuer.NAME] or [provider.NAME] whose token this is, of a machine, where the claims do not say so
+    #[arg(long, value_name = "NAME", requires = "claims", conflicts_with = "provider")]
+    issuer: Option<String>,
     /// The client's address
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     address: IpAddr,
@@ -78,7 +81,22 @@ fn question(args: &ExplainArgs, settings: &Settings) -> Result<Question, String>
     })?;
     let method = Method::from_bytes(args.method.as_bytes()).map_err(|_| format!("{:?} is no method", args.method))?;
     let claims = args.claims.as_deref().map(claims).transpose()?;
-    let caller = claims.map(|claims| Caller { claims, provider: args.provider.clone() });
+    let voucher = match (&args.provider, &args.issuer) {
+        (Some(name), _) => Voucher::Provider(name.clone()),
+        (None, Some(name)) => Voucher::Issuer(name.clone()),
+        (None, None) => Voucher::Guess,
+    };
+    if let Some(name) = &args.issuer
+        && !settings
+            .issuers
+            .iter()
+            .map(|i| &i.name)
+            .chain(settings.providers.iter().map(|p| &p.name))
+            .any(|n| n == name)
+    {
+        return Err(format!("there is no [issuer.{name}] and no [provider.{name}]"));
+    }
+    let caller = claims.map(|claims| Caller { claims, voucher });
     Ok(Question { method, authority, target, client: args.address, headers: headers(&args.headers)?, caller })
 }
 

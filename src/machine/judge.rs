@@ -4,6 +4,8 @@
 //! What strangers can cost is bounded: one verification for each token that is not known, as many refusals a minute for an
 //! address as `server.limits.refused_tokens_per_minute` says, and the fetches of keys that `provider` bounds.
 
+mod suppose;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;

@@ -27,6 +27,8 @@ enum Key {
 impl Bits {
     /// Nothing is known: no rule is passed over.
     pub(super) const ALL: Self = Self(u128::MAX);
+    /// SECURITY: what every request has, so that rules which name nobody, of `network` alone, are never passed over.
+    const ANY: Self = Self(1);
 
     /// One of these must be among the request's own. A claim may be unknown, so it has none.
     pub(super) fn of_rule(rule: &settings::Rule) -> Self {
@@ -53,9 +55,9 @@ impl Bits {
         }
         let mut bits = match email {
             Email::TooLong => return Self::ALL,
-            Email::Absent => Self(0),
+            Email::Absent => Self::ANY,
             Email::Text(text) => {
-                text.split('@').skip(1).fold(Self(0).with(Key::Email, text), |b, d| b.with(Key::Domain, d))
+                text.split('@').skip(1).fold(Self::ANY.with(Key::Email, text), |b, d| b.with(Key::Domain, d))
             }
         };
         bits = facts.user.iter().fold(bits, |bits, user| bits.with(Key::User, user));

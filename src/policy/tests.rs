@@ -221,4 +221,13 @@ fn l_25_a_rule_among_many_is_not_passed_over() {
         assert_eq!(decide(&policy, &person), denied("deny[101]"), "{person:?}");
     }
     assert_eq!(decide(&deny(nobodys().collect()), &ann()), Decision::Allow);
+    let network = settings::Rule { network: vec!["192.0.2.0/24".parse().unwrap()], ..Default::default() };
+    let policy = Policy::new(&deny(nobodys().chain([network]).collect()));
+    for known in [true, false] {
+        assert_eq!(
+            policy.decide(&Facts { known, ..nobody() }, &mut ()),
+            denied("deny[101]"),
+            "of whom nothing is known"
+        );
+    }
 }

@@ -51,8 +51,17 @@ pub struct Question {
 /// Whoever asks: what an ID token, or a machine's token, says of them.
 pub struct Caller {
     pub claims: Map<String, Value>,
-    /// `[provider.NAME]` that signed them in; needed only where several could have.
-    pub provider: Option<String>,
+    pub voucher: Voucher,
+}
+
+/// Who vouches for the claims.
+pub enum Voucher {
+    /// Nobody was named: the route, and what the claims look like, say it.
+    Guess,
+    /// A token of `[issuer.NAME]` or `[provider.NAME]`.
+    Issuer(String),
+    /// A sign-in at `[provider.NAME]`.
+    Provider(String),
 }
 
 /// Every field is part of the contract of `doorward explain --json`.
@@ -171,7 +180,7 @@ const SHOWN: [(HeaderName, &str); 5] = [
 /// # Errors
 /// A sentence on what the question lacks: who vouches for the claims, or a claim that names the user.
 pub async fn explain(gateway: &Gateway, question: Question) -> Result<Explanation, String> {
-    let (parts, mut exchange) = begin(gateway, &question)?;
+    let (mut parts, mut exchange) = begin(gateway, &question)?;
     let method = parts.method.to_string();
     let blank = |decision, reason: &str, status: u16| Explanation {
         method: method.clone(),
@@ -221,7 +230,15 @@ pub async fn explain(gateway: &Gateway, question: Question) -> Result<Explanatio
 
     let asks = !exchange.preflight && !matches!(rules.settings.access, Access::Public | Access::Deny);
     if let Some(caller) = question.caller.filter(|_| asks) {
-        sign_in(gateway, rules, &mut exchange, &caller).await?;
+        if is_machine(rules, &caller) {
+            parts.headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer (access token)"));
+            if let Err(error) = bring_token(gateway, rules, &mut exchange, &caller) {
+                let why = error.to_string();
+                return Ok(Explanation { route: Some(chosen(rules)), ..placed(blank(Outcome::BadToken, &why, 401)) });
+            }
+        } else {
+            sign_in(gateway, rules, &mut exchange, &caller).await?;
+        }
     }
     let mut tried = Collected::default();
     let verdict = decide(rules, &exchange, &parts.headers, &mut tried);
@@ -266,6 +283,29 @@ fn begin(gateway: &Gateway, question: &Question) -> Result<(Parts, Exchange), St
     Ok((parts, exchange))
 }
 
+/// A route that takes no tokens leaves them to its upstream; an ID token has no scope, and no client but its audience.
+fn is_machine(rules: &Rules, caller: &Caller) -> bool {
+    match caller.voucher {
+        Voucher::Issuer(_) => true,
+        Voucher::Provider(_) => false,
+        Voucher::Guess => {
+            let of_tokens = ["scope", "scp", "client_id", "gty", "idtyp"];
+            rules.machine.is_some() && of_tokens.iter().any(|name| caller.claims.contains_key(*name))
+        }
+    }
+}
+
+/// Makes the caller known, as a token with these claims would have.
+fn bring_token(gateway: &Gateway, rules: &Rules, exchange: &mut Exchange, caller: &Caller) -> Result<(), Error> {
+    let (Some(machines), Some(tokens)) = (&gateway.machines, &rules.machine) else { return Ok(()) };
+    let section = match &caller.voucher {
+        Voucher::Issuer(name) => Some(name.as_str()),
+        Voucher::Guess | Voucher::Provider(_) => None,
+    };
+    exchange.machine = Some(machines.suppose(&tokens.settings, &caller.claims, section)?);
+    Ok(())
+}
+
 /// Makes the caller known, as a sign-in with these claims would have.
 async fn sign_in(gateway: &Gateway, rules: &Rules, exchange: &mut Exchange, caller: &Caller) -> Result<(), String> {
     let provider = provider_of(gateway, rules, caller)?;
@@ -280,7 +320,7 @@ async fn sign_in(gateway: &Gateway, rules: &Rules, exchange: &mut Exchange, call
 
 /// Who has signed them in: the one that is named, else the one whose issuer the claims name, else the route's only one.
 fn provider_of<'a>(gateway: &'a Gateway, rules: &'a Rules, caller: &Caller) -> Result<&'a Arc<Provider>, String> {
-    if let Some(name) = &caller.provider {
+    if let Voucher::Provider(name) = &caller.voucher {
         return gateway.provider_named(name).ok_or_else(|| format!("there is no [provider.{name}]"));
     }
     let issuer = caller.claims.get("iss").and_then(Value::as_str);
