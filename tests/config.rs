@@ -374,6 +374,17 @@ fn redis_is_read_with_its_defaults() {
     assert_eq!(only_problem(&with("[session.redis]", "url = \"redis://\"")).key, "session.redis.url");
 }
 
+#[test]
+fn dp_03_a_bound_token_that_goes_upstream_is_a_warning() {
+    let header = "access = \"authenticated\"\nidentity = [\"x-forwarded-access-token\"]";
+    let text = client("").replace("access = \"authenticated\"", header);
+    assert!(Case::of(&text).settings().warnings.is_empty());
+    let bound = text.replace("[provider.main]\n", "[provider.main]\ndpop = true\n");
+    let warnings = Case::of(&bound).settings().warnings;
+    assert!(warnings.len() == 1 && warnings[0].contains("route / "), "{warnings:?}");
+    assert!(Case::of(&client("dpop = true")).settings().warnings.is_empty(), "no token goes upstream");
+}
+
 /// `LEAST` with these lines instead of the secret.
 fn client(lines: &str) -> String {
     let text = LEAST.replace("client_secret = \"s3cret-of-the-client\"\n", "");
