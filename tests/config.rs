@@ -374,6 +374,17 @@ fn redis_is_read_with_its_defaults() {
     assert_eq!(only_problem(&with("[session.redis]", "url = \"redis://\"")).key, "session.redis.url");
 }
 
+#[test]
+fn dp_03_a_bound_token_that_goes_upstream_is_a_warning() {
+    let header = "access = \"authenticated\"\nidentity = [\"x-forwarded-access-token\"]";
+    let text = client("").replace("access = \"authenticated\"", header);
+    assert!(Case::of(&text).settings().warnings.is_empty());
+    let bound = text.replace("[provider.main]\n", "[provider.main]\ndpop = true\n");
+    let warnings = Case::of(&bound).settings().warnings;
+    assert!(warnings.len() == 1 && warnings[0].contains("route / "), "{warnings:?}");
+    assert!(Case::of(&client("dpop = true")).settings().warnings.is_empty(), "no token goes upstream");
+}
+
 /// `LEAST` with these lines instead of the secret.
 fn client(lines: &str) -> String {
     let text = LEAST.replace("client_secret = \"s3cret-of-the-client\"\n", "");
@@ -443,11 +454,33 @@ fn how_the_client_proves_itself() {
         ("key_id = \"2026\"".to_owned(), "key_id"),
         ("client_auth = \"client_secret\"".to_owned(), "client_auth"),
         ("dpop = \"always\"".to_owned(), "dpop"),
+        ("dpop = true\nflow = \"implicit_form_post\"".to_owned(), "dpop"),
     ] {
         let problem = only_problem(&client(&lines));
         assert_eq!(problem.key, format!("provider.main.{key}"), "{lines}");
         assert!(!problem.to_string().contains("hunter2") && !problem.hint.is_empty(), "ZX-06: {problem}");
     }
+}
+
+#[test]
+fn pk_01_without_an_issuer_there_is_no_assertion() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("key.pem");
+    std::fs::write(&path, KeyPair::generate().unwrap().serialize_pem()).unwrap();
+    let key = format!("private_key = {{ file = {path:?} }}");
+    let secret = "client_secret = \"a-client-secret-of-32-characters\"";
+    let plain = |lines: &str| {
+        let urls = ["authorization_url", "token_url", "userinfo_url"]
+            .map(|key| format!("{key} = \"https://x.example/{key}\""));
+        client(&format!("kind = \"oauth2\"\n{}\n{lines}", urls.join("\n")))
+            .replace("issuer = \"https://id.example.com\"\n", "")
+    };
+    assert!(Case::of(&plain(secret)).settings().warnings.is_empty());
+    assert_eq!(only_problem(&plain(&key)).key, "provider.main.private_key");
+    let named = format!("{key}\nclient_auth = \"private_key_jwt\"");
+    assert_eq!(only_problem(&plain(&named)).key, "provider.main.client_auth");
+    let named = format!("{secret}\nclient_auth = \"client_secret_jwt\"");
+    assert_eq!(only_problem(&plain(&named)).key, "provider.main.client_auth");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::problem::Reason;
 use super::read::Table;
 use super::secrets;
-use super::settings::{ClientAuth, ClientCert, ClientKey};
+use super::settings::{ClientAuth, ClientCert, ClientKey, Flow};
 use crate::crypto::sign::{KeyFault, SigningKey};
 use crate::secret::Secret;
 
@@ -27,7 +27,8 @@ pub(super) struct Client {
     pub(super) cert: Option<ClientCert>,
 }
 
-pub(super) fn client(table: &Table<'_>) -> Client {
+/// `is_openid`: the provider has an issuer, for which an assertion can be made.
+pub(super) fn client(table: &Table<'_>, is_openid: bool) -> Client {
     let secret = table.entry("client_secret").and_then(secrets::secret);
     let named = [
         ("auto", ClientAuth::Auto),
@@ -43,7 +44,24 @@ pub(super) fn client(table: &Table<'_>) -> Client {
     let auth = table.choice("client_auth", &named, &[]).unwrap_or(ClientAuth::Auto);
     let client = Client { auth, key: private_key(table), cert: certificate(table), secret };
     check(table, &client);
+    let asserts = matches!(auth, ClientAuth::ClientSecretJwt | ClientAuth::PrivateKeyJwt);
+    if !is_openid && (asserts || auth == ClientAuth::Auto && client.key.is_some()) {
+        table.problem(
+            if asserts { "client_auth" } else { "private_key" },
+            "needs an issuer to make the assertion for, and kind = \"oauth2\" has none",
+            "Use client_secret_basic, client_secret_post or tls_client_auth.",
+        );
+    }
     client
+}
+
+/// Whether tokens are to be bound to a key of ours.
+pub(super) fn dpop(table: &Table<'_>, flow: Flow) -> bool {
+    let dpop = table.boolean("dpop", false);
+    if dpop && flow == Flow::ImplicitFormPost {
+        table.problem("dpop", "has no effect with flow = \"implicit_form_post\", which has no tokens", "Remove it.");
+    }
+    dpop
 }
 
 fn check(table: &Table<'_>, client: &Client) {

@@ -30,14 +30,14 @@ pub(super) fn provider(name: String, table: Table<'_>, several: bool) -> Provide
         false => sign_in::stand_in(&table, &name, insecure, &kind),
     };
     let client_id = client_id(&table);
-    let client = client_auth::client(&table);
+    let client = client_auth::client(&table, is_openid);
     let (flow, response_mode) = sign_in::flow(&table, &name, is_openid);
     let provider = Provider {
         label: table.text("label").unwrap_or_else(|| name.clone()),
         client_auth: client.auth,
         client_key: client.key,
         client_cert: client.cert,
-        dpop: table.boolean("dpop", false),
+        dpop: client_auth::dpop(&table, flow),
         flow,
         response_mode,
         callback: sign_in::callback(&table, &name, several, is_openid),
