@@ -10,6 +10,10 @@
 
 mod support;
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
 use doorward::demo::provider::{Endpoint, Fault};
 use serde_json::{Value, json};
 use support::gateway::Extra;
@@ -413,4 +417,33 @@ fn bx_10_passwords_of_one_user_cannot_be_tried_out() {
     assert!(statuses.ends_with(&[429; 5]));
     assert_eq!(world.provider.demo.stats().password_grants.refused, 10);
     assert_eq!(world.ask(&[&basic("bob", "bob")], "/api/x").status, 200, "known already");
+}
+
+#[test]
+fn jx_32_a_websocket_ends_with_its_token() {
+    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", upstream.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (mut stream, _) = upstream.accept().unwrap();
+        let begin = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+        stream.write_all(begin).unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let provider = Provider::start();
+    let routes = ROUTES.replace("ACCESS", SIGNED_IN).replace("MACHINE", TOKENS).replace("UPSTREAM", &url);
+    let extra = Extra { routes: Some(routes), provider: "clock_skew = \"0s\"".to_owned(), ..Extra::default() };
+    let gateway = Gateway::with(provider.issuer(), &Upstream::start(), extra);
+    let soon = Fault::tamper(|_, claims| {
+        let now = claims["iat"].as_u64().unwrap();
+        claims.insert("exp".to_owned(), json!(now + 3));
+    });
+    let token = provider.demo.control().access_token("alice", Some(&soon)).unwrap();
+    let mut client = TcpStream::connect(("127.0.0.1", gateway.port)).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let host = format!("127.0.0.1:{}", gateway.port);
+    write!(client, "GET /api/ws HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nAuthorization: Bearer {token}\r\n\r\n").unwrap();
+    let mut all = Vec::new();
+    client.read_to_end(&mut all).unwrap();
+    let all = String::from_utf8_lossy(&all);
+    assert!(all.starts_with("HTTP/1.1 101") && all.contains("session ended"), "{all}");
 }

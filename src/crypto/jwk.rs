@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn j_04_sizes_and_points_are_bounded() {
+    fn j_04_jx_24_sizes_and_points_are_bounded() {
         let modulus = |bytes: usize| URL_SAFE_NO_PAD.encode(vec![0xff; bytes]);
         for (bytes, want) in [(128, 0), (255, 0), (256, 1), (1024, 1), (1025, 0), (8192, 0)] {
             assert_eq!(usable(with(rsa().jwk("a"), "n", json!(modulus(bytes)))), want, "{bytes} bytes");

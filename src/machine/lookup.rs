@@ -68,7 +68,7 @@ impl Machines {
             let counted = self.limiter.admit(client, self.refused_per_minute)
                 && user.is_none_or(|user| self.by_user.admit(user, PASSWORDS_PER_MINUTE));
             let this = Arc::clone(self);
-            counted.then(|| async move {
+            counted.then_some(async move {
                 let outcome = work.await;
                 match &outcome {
                     Ok(known) => {

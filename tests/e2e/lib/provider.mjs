@@ -35,8 +35,8 @@ const madeGroup = (times) => `made-${times}`;
 // `origins` are the places where Doorward is seen by browsers: the redirect URIs follow from them. `accessToken`: seconds
 // that an access token lives. `logoutUri`: where logout tokens go. `counted`: everybody is in a group that says how often
 // their ID token was made, so that an upstream's log tells a refreshed identity from the one before. `demands`: more of
-// the library's own { metadata (of the client), features, configuration }; `watch` is shown each request once it is
-// answered.
+// the library's own { metadata (of the client), clients (beside it), features, configuration }; `watch` is shown each
+// request once it is answered.
 export async function startProvider({ port, origins, accessToken = 600, logoutUri, counted = false, demands = {}, watch }) {
   const issuer = `http://localhost:${port}`;
   const made = new Map();
@@ -60,7 +60,7 @@ export async function startProvider({ port, origins, accessToken = 600, logoutUr
 
   const provider = new Provider(issuer, {
     adapter: adapter(),
-    clients: [client(CLIENT), client(ODD_CLIENT)],
+    clients: [client(CLIENT), client(ODD_CLIENT), ...(demands.clients ?? [])],
     findAccount: (_ctx, id) => ({
       accountId: id,
       claims: (use) => ({ sub: id, email_verified: true, preferred_username: id, ...claims(id, use) }),

@@ -17,7 +17,7 @@ export const LOGIN_COOKIE = /^doorward\.login\./;
 
 // `upstream`: a URL to forward to instead of starting the application. `provider`: false, or the options of
 // `startProvider`. `port`: Doorward's own, if it has to be known before. `backchannel`: the provider tells Doorward of logouts. `more`: further lines of TOML, `provider`,
-// `session` (which replaces the keys: see `sessions`) and `routes` (a function of the upstream's URL).
+// `session` (which replaces the keys: see `sessions`), `limits` and `routes` (a function of the upstream's URL).
 export async function world({ client = CLIENT, provider: options = {}, backchannel, port, upstream, more = {} } = {}) {
   const providerRuns = options !== false;
   const dir = await mkdtemp(path.join(os.tmpdir(), 'doorward-e2e-'));
@@ -178,6 +178,7 @@ public_url = "${origin}"
 
 [server.limits]
 logins_per_minute = 10000
+${more.limits ?? ''}
 
 [admin]
 listen = "127.0.0.1:${ports.admin}"
