@@ -231,11 +231,11 @@ fn s_19_whoever_comes_from_another_provider_signs_in_anew_and_the_old_session_is
     let w = World::new();
     let mut browser = w.gateway.browser();
     assert_eq!(browser.go("/first").status, 200);
-    let old = browser.clone();
+    let mut old = browser.clone();
     w.upstream.clear();
     assert_eq!(browser.go("/second").status, 200);
     assert_eq!(w.upstream.last().all("x-forwarded-user"), ["bob"]);
-    assert_eq!(old.clone().fetch("/first").status, 401, "the first session is over");
+    assert_eq!(old.fetch("/first").status, 401, "the first session is over");
     // A program with a session of the other provider is nobody here, and is told so.
     assert_eq!(browser.fetch("/first").status, 401);
 }

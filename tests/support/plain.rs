@@ -5,8 +5,6 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use super::browser::Answer;
-
 /// What was asked: path, parameters of query and form, and the headers in small letters.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -15,12 +13,15 @@ pub struct Asked {
     pub headers: HashMap<String, String>,
 }
 
+/// Status, content type and body.
+type Scripted = (u16, String, String);
+
 #[derive(Clone)]
 pub struct Plain {
     port: u16,
     asked: Arc<Mutex<Vec<Asked>>>,
-    /// Content type and body of each path; `/authorize` answers by itself.
-    answers: Arc<Mutex<HashMap<String, (u16, String, String)>>>,
+    /// By path; `/authorize` answers by itself.
+    answers: Arc<Mutex<HashMap<String, Scripted>>>,
 }
 
 impl Plain {
@@ -113,12 +114,5 @@ impl Plain {
         };
         self.asked.lock().unwrap().push(asked);
         out.write_all(answer.as_bytes()).ok()
-    }
-}
-
-impl Answer {
-    /// Whether a person was told that the sign-in did not work, and how.
-    pub fn is_page(&self, status: u16, text: &str) -> bool {
-        self.status == status && self.text().contains(text)
     }
 }
