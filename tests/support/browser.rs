@@ -1,4 +1,4 @@
-//! A small browser: one jar an origin (so that the provider and the gateway on 127.0.0.1 stay apart), redirects followed,
+//! A small browser, to which every host is this machine: one jar an origin, and one a shared domain (so that the provider and the gateway on 127.0.0.1 stay apart), redirects followed,
 //! requests sent as the bytes they are.
 
 use std::collections::BTreeMap;
@@ -67,8 +67,11 @@ impl Browser {
     }
 
     pub fn cookie_header(&self, origin: &str) -> String {
-        let jar = self.jars.get(origin);
-        jar.into_iter().flatten().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join("; ")
+        let host = host(origin);
+        let shared = |domain: &str| host == domain || host.ends_with(&format!(".{domain}"));
+        let fits = |name: &str| name == origin || name.strip_prefix("domain ").is_some_and(shared);
+        let jars = self.jars.iter().filter(|(name, _)| fits(name));
+        jars.flat_map(|(_, jar)| jar).map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join("; ")
     }
 
     /// Goes to `path` of the gateway and follows every redirect.
@@ -140,7 +143,7 @@ impl Browser {
             request += "Connection: close\r\n";
         }
         request += "\r\n";
-        let mut stream = TcpStream::connect(origin.trim_start_matches("http://")).ok()?;
+        let mut stream = TcpStream::connect(("127.0.0.1", port(&origin)?)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
         let _ = stream.write_all(request.as_bytes()).and_then(|()| stream.write_all(body));
         let mut answer = read(&mut BufReader::new(stream), method)?;
@@ -150,9 +153,10 @@ impl Browser {
     }
 
     fn keep(&mut self, origin: &str, answer: &Answer) {
-        let jar = self.jars.entry(origin.to_owned()).or_default();
         for line in answer.all("set-cookie") {
             let cookie = cookie::Cookie::parse(line.to_owned()).unwrap();
+            let jar = cookie.domain().map_or_else(|| origin.to_owned(), |domain| format!("domain {domain}"));
+            let jar = self.jars.entry(jar).or_default();
             let gone = cookie.max_age().is_some_and(|a| a.is_zero()) || cookie.value().is_empty();
             if gone {
                 jar.remove(cookie.name());
@@ -161,6 +165,15 @@ impl Browser {
             }
         }
     }
+}
+
+/// Without the port.
+fn host(origin: &str) -> &str {
+    origin.trim_start_matches("http://").split(':').next().unwrap_or_default()
+}
+
+fn port(origin: &str) -> Option<u16> {
+    origin.rsplit_once(':')?.1.parse().ok()
 }
 
 /// `http://host:port` and the rest.

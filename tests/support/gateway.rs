@@ -23,8 +23,16 @@ pub struct Extra {
     /// In place of the one route `/`.
     pub routes: Option<String>,
     pub env: Vec<(String, String)>,
+    /// The host of `public_url`; empty = 127.0.0.1. Names below `localhost` lead here too.
+    pub host: String,
     /// Do not wait until sign-in works.
     pub unready: bool,
+}
+
+impl Extra {
+    fn host(&self) -> &str {
+        if self.host.is_empty() { "127.0.0.1" } else { &self.host }
+    }
 }
 
 pub const KEY: &str = "a-session-key-of-the-tests-that-is-long-enough";
@@ -37,10 +45,11 @@ impl Gateway {
     pub fn with(issuer: &str, upstream: &Upstream, extra: Extra) -> Self {
         let (port, admin) = (free_port(), free_port());
         let dir = tempfile::tempdir().unwrap();
+        let host = extra.host();
         let config = configuration(port, admin, issuer, &upstream.url(), &extra);
         std::fs::write(dir.path().join("doorward.toml"), config).unwrap();
         let child = spawn(&dir.path().join("doorward.toml"), &extra.env);
-        let mut gateway = Self { base: format!("http://127.0.0.1:{port}"), port, admin, dir, child };
+        let mut gateway = Self { base: format!("http://{host}:{port}"), port, admin, dir, child };
         gateway.wait(if extra.unready { "/livez" } else { "/readyz" });
         gateway
     }
@@ -168,7 +177,7 @@ fn configuration(port: u16, admin: u16, issuer: &str, upstream: &str, extra: &Ex
         r#"
 [server]
 listen = ["127.0.0.1:{port}"]
-public_url = "http://127.0.0.1:{port}"
+public_url = "http://{host}:{port}"
 workers = 2
 {server}
 
@@ -189,6 +198,7 @@ par = "off"
 {keys}
 {session}
 "#,
+        host = extra.host(),
         server = extra.server,
         provider = extra.provider,
         session = extra.session,

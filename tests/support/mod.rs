@@ -5,6 +5,7 @@
 
 pub mod browser;
 pub mod gateway;
+pub mod plain;
 mod redis;
 pub mod upstream;
 

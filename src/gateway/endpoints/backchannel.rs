@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::{HeaderValue, RETRY_AFTER};
 use hyper::body::Incoming;
 use serde_json::json;
 
-use super::{Call, form};
+use super::{Call, form, is_form};
 use crate::audit;
 use crate::clock;
 use crate::error::{Error, Kind, Result};
@@ -115,12 +115,6 @@ async fn check<'a>(gateway: &'a Gateway, token: &str) -> Result<(&'a Arc<Provide
         }
     }
     Err(failure)
-}
-
-fn is_form(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    kind.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
 fn bad(what: &'static str) -> Error {

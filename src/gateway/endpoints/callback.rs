@@ -41,6 +41,13 @@ pub struct Came<'a> {
     pub posted: bool,
 }
 
+impl Came<'_> {
+    /// B-13. After a form a redirect that leaves it behind.
+    fn redirect(self) -> StatusCode {
+        if self.posted { StatusCode::SEE_OTHER } else { StatusCode::FOUND }
+    }
+}
+
 /// The parameters of an authorization response (RFC 6749 §4.1.2, OpenID Connect Core §3.2.2.5, RFC 9207 §2), or of a
 /// hand-over, each at most once.
 #[derive(Debug, Default)]
@@ -79,7 +86,7 @@ pub async fn callback(call: &mut Call<'_>, came: Came<'_>) -> Result<Reply> {
         Err(error) => return settle(call, None, Err(error)),
     };
     let login = answer.state.as_deref().and_then(|state| call.gateway.sessions.jar(call.host()).login(&found, state));
-    let Some(login) = login else { return without_login(call, &found).await };
+    let Some(login) = login else { return without_login(call, &found, came).await };
     let result = match (login.hand_over, &answer.hand_over) {
         (true, Some(ticket)) => hand_over::take(call, &found, &login, ticket).await,
         (false, None) => finish(call, &found, &login, came, answer).await,
@@ -144,7 +151,7 @@ async fn finish(
         Flow::Code => {
             let code = answer.code.ok_or_else(|| bad("a callback with neither code nor error"))?;
             if !is_first(call, login).await? {
-                return without_login(call, found).await;
+                return without_login(call, found, came).await;
             }
             let grant = provider
                 .redeem(Redeem {
@@ -162,7 +169,7 @@ async fn finish(
         Flow::ImplicitFormPost => {
             let id_token = answer.id_token.ok_or_else(|| bad("a callback with neither ID token nor error"))?;
             if !is_first(call, login).await? {
-                return without_login(call, found).await;
+                return without_login(call, found, came).await;
             }
             let id_token = Secret::new(id_token);
             let claims = provider
@@ -209,7 +216,7 @@ async fn finish(
         client = %call.exchange.client,
         request_id = call.exchange.id(),
     );
-    Ok(arrived(call, session, login, came.posted))
+    Ok(arrived(call, session, login, came.redirect()))
 }
 
 /// SECURITY: P-03, L-07. A code that comes twice may end the whole grant at the provider.
@@ -239,12 +246,12 @@ async fn replace(call: &Call<'_>, found: &Found<'_>, login: &Login, session: &Se
 }
 
 /// On to where the person wanted to go, signed in.
-pub fn arrived(call: &mut Call<'_>, session: Arc<Session>, login: &Login, posted: bool) -> Reply {
+pub fn arrived(call: &mut Call<'_>, session: Arc<Session>, login: &Login, onward_by: StatusCode) -> Reply {
     call.exchange.session = Some(session);
     if call.gateway.sessions.is_strict() {
         return onward(&login.rd);
     }
-    reply::redirect(if posted { StatusCode::SEE_OTHER } else { StatusCode::FOUND }, &login.rd)
+    reply::redirect(onward_by, &login.rd)
 }
 
 /// SameSite=Strict cookies do not travel with a redirect that another site began: a page of ours starts the next request.
@@ -260,9 +267,9 @@ fn onward(rd: &str) -> Reply {
 }
 
 /// No sign-in of this browser fits: signed in already, on to `/`; else a page. The provider is not asked.
-async fn without_login(call: &Call<'_>, found: &Found<'_>) -> Result<Reply> {
+async fn without_login(call: &Call<'_>, found: &Found<'_>, came: Came<'_>) -> Result<Reply> {
     match call.gateway.sessions.find(found, call.host(), call.exchange.now_ms).await? {
-        Lookup::Live(_) => Ok(reply::redirect(StatusCode::FOUND, "/")),
+        Lookup::Live(_) => Ok(reply::redirect(came.redirect(), "/")),
         Lookup::Absent | Lookup::Refused => {
             Err(Error::new(Kind::Callback, "a callback without the cookie of its sign-in"))
         }

@@ -145,5 +145,5 @@ pub async fn take(call: &mut Call<'_>, found: &Found<'_>, login: &Login, ticket:
         client = %call.exchange.client,
         request_id = call.exchange.id(),
     );
-    Ok(arrived(call, session, login, false))
+    Ok(arrived(call, session, login, StatusCode::FOUND))
 }

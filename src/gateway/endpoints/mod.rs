@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderMap};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -116,16 +117,17 @@ pub async fn answer(
         ("callback", true, _) if callback::is_there(gateway, own) => {
             callback::callback(&mut call, Came { own, encoded: query.as_bytes(), posted: false }).await
         }
-        ("callback", _, true) if callback::takes_forms(gateway, own) => {
+        ("callback", _, true) if callback::takes_forms(gateway, own) && is_form(&parts.headers) => {
             match form(body, gateway.settings.server.limits.header_timeout).await {
                 Ok(form) => callback::callback(&mut call, Came { own, encoded: &form, posted: true }).await,
                 Err(error) => Err(error),
             }
         }
-        // No provider was asked for `form_post`: nothing that is posted here can be an answer to us (C-24).
-        ("callback", _, true) if callback::is_there(gateway, own) => {
-            Err(Error::new(Kind::Callback, "a callback by POST, though form_post was never asked for"))
-        }
+        // Nothing that is posted here can be an answer to us (C-24).
+        ("callback", _, true) if callback::is_there(gateway, own) => Err(Error::new(
+            Kind::Callback,
+            "a callback by POST that is no form, or though form_post was never asked for",
+        )),
         ("callback", ..) if !callback::is_there(gateway, own) => Ok(call.asker().not_found()),
         ("sign_out", true, _) => sign_out::by_link(&mut call).await,
         ("sign_out", _, true) => match form(body, gateway.settings.server.limits.header_timeout).await {
@@ -155,6 +157,12 @@ pub async fn answer(
         Ok(reply) => reply,
         Err(error) => call.asker().failed(&error),
     }
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
 /// SECURITY: FX-12. Whole within `limit`, however it trickles: nobody has signed in to come here.
