@@ -88,6 +88,7 @@ pub struct Gateway {
     issuers: Vec<Arc<Issuer>>,
     /// `None` = no route takes tokens.
     machines: Option<Arc<Machines>>,
+    token_lookups: metrics::Lookups,
     pub sessions: Arc<Sessions>,
     pub metrics: Arc<Metrics>,
     table: Table,
@@ -199,6 +200,7 @@ impl Gateway {
             providers,
             issuers,
             machines,
+            token_lookups: shared.metrics.lookups("token"),
             settings,
         })
     }
