@@ -401,7 +401,7 @@ fn sent(
     match &rules.presents {
         None => {}
         // Which one it would be is the provider's to say.
-        Some(presents) if !presents.is_somebodys() || exchange.who().is_some() => {
+        Some(presents) if !presents.is_somebodys() || exchange.who().is_some_and(|who| rules.vouched(who)) => {
             headers.insert(AUTHORIZATION, HeaderValue::from_static("-"));
         }
         Some(_) => {
