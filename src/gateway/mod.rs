@@ -185,7 +185,12 @@ impl Gateway {
             rules: rules?,
             tokens,
             managed: Arc::new(Managed::new(settings.identity_names())),
-            signer: Signer::new(&settings.session.keys, settings.server.public_url.as_str(), clock::unix_now_ms())?,
+            signer: Signer::new(
+                &settings.session.keys,
+                settings.server.public_url.as_str(),
+                clock::unix_now_ms(),
+                before.map(|b| &b.signer),
+            )?,
             trust: Trust::new(settings.server.trusted_proxies.clone()),
             via: shared.instance.clone(),
             hsts: hsts.and_then(|s| HeaderValue::try_from(format!("max-age={s}")).ok()),
