@@ -7,7 +7,7 @@ use super::Gateway;
 use super::rules::Rules;
 use super::site::Site;
 use crate::error::{Error, Kind, Result};
-use crate::http::uri::canonical_path;
+use crate::http::uri::{canonical_path, raw_path};
 use crate::provider::Provider;
 use crate::route::Selection;
 use crate::session::Session;
@@ -30,7 +30,8 @@ impl Gateway {
             _ => (site.host.as_str(), rd),
         };
         let path = rest.split(['?', '#']).next().filter(|path| !path.is_empty()).unwrap_or("/");
-        match self.table.select(host, &canonical_path(path).ok()?.matching, "GET") {
+        let path = if self.table.takes_raw(host) { raw_path(path) } else { canonical_path(path) };
+        match self.table.select(host, &path.ok()?.matching, "GET") {
             Selection::Route(index) => self.rules.get(index),
             Selection::MethodNotAllowed | Selection::NotFound => None,
         }
