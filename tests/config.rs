@@ -866,6 +866,15 @@ fn what_a_route_presents_upstream() {
         let text = with("[[route]]", "access = \"public\"") + &format!("[route.upstream_auth]\nkind = \"{kind}\"\n");
         assert_eq!(only_problem(&text).key, "route[1].upstream_auth.kind", "{kind}");
     }
+    let without_openid = with("[[route]]", "provider = \"github\"") + GITHUB;
+    let problem = only_problem(&format!("{without_openid}[route.upstream_auth]\nkind = \"id_token\"\n"));
+    assert!(problem.message.contains("provider github"), "{problem}");
+    let implicit = with("[provider.main]", "flow = \"implicit_form_post\"");
+    for (kind, fits) in [("access_token", false), ("token_exchange", false), ("id_token", true), ("assertion", true)] {
+        let case = Case::of(&format!("{implicit}[route.upstream_auth]\nkind = \"{kind}\"\n"));
+        let found = load(&case.sources).err().map(|p| p.iter().next().unwrap().key.clone());
+        assert_eq!(found.as_deref(), (!fits).then_some("route[1].upstream_auth.kind"), "{kind}");
+    }
     let public = with("[provider.main]", "client_secret = \"\"").replace("client_secret = \"\"\n", "");
     let problem = only_problem(&format!("{public}[route.upstream_auth]\nkind = \"client_credentials\"\n"));
     assert!(problem.message.contains("no secret"), "{problem}");

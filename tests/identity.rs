@@ -447,3 +447,33 @@ fn j_10_an_assertion_is_no_access_token_and_no_logout_token() {
     assert!(upstream.seen().is_empty());
     assert_eq!(alice.fetch("/").status, 200, "nobody was signed out");
 }
+
+#[test]
+fn jx_27_o_11_of_a_machine_its_own_token_is_presented_and_never_that_of_the_person_beside_it() {
+    let (provider, upstream) = (Provider::start(), Upstream::start());
+    let routes: String = ["access_token", "id_token", "assertion"]
+        .iter()
+        .map(|kind| {
+            format!(
+                "[[route]]\npath = \"/{kind}\"\nupstream = \"UPSTREAM\"\naccess = \"authenticated\"\nidentity = []\n\
+                 [route.machine]\nissuers = [\"main\"]\naudience = [\"demo-api\"]\n\
+                 [route.upstream_auth]\nkind = \"{kind}\"\n"
+            )
+        })
+        .collect();
+    let routes = route("/", "identity = []") + &routes;
+    let gateway = Gateway::with(provider.issuer(), &upstream, Extra { routes: Some(routes), ..Extra::default() });
+    let mut alice = gateway.signed_in();
+    let token = format!("Bearer {}", provider.demo.control().access_token("bob", None).unwrap());
+    let mut ask = |path: &str, with: &[(&str, &str)]| alice.send("GET", path, with, b"").status;
+    let bobs = [("Authorization", token.as_str())];
+    assert_eq!(ask("/access_token", &bobs), 200);
+    assert_eq!(upstream.last().all("authorization"), [token.as_str()]);
+    assert_eq!(ask("/assertion", &bobs), 200);
+    assert_eq!(bearer(upstream.last().all("authorization")[0])["sub"], "bob");
+    upstream.clear();
+    assert_eq!(ask("/id_token", &bobs), 403, "a machine has none, and alice's is not bob's");
+    assert!(upstream.seen().is_empty());
+    assert_eq!(ask("/id_token", &[("Accept", "application/json")]), 200);
+    assert_eq!(bearer(upstream.last().all("authorization")[0])["sub"], "alice");
+}
