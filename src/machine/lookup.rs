@@ -12,7 +12,7 @@ use super::judge::{By, Digest, Known, Machines, Way};
 use crate::clock;
 use crate::config::settings;
 use crate::error::{Error, Kind, Result};
-use crate::provider::PasswordGrant;
+use crate::provider::{PasswordGrant, peek_issuer};
 use crate::secret::Secret;
 
 /// How long a provider's good word is believed (IN-03), and how long its refusal.
@@ -108,11 +108,12 @@ impl Machines {
         let settings = provider.settings();
         // SECURITY: IN-03. Whatever went wrong, nothing is known about the token: 503.
         let answer = provider.introspect(&token).await.map_err(no_verdict)?;
+        let names_issuer = peek_issuer(token.expose()).is_some();
         let source = self.source_of_provider(settings);
         let claims = introspection::check(answer, &settings.issuer, source.skew, clock::unix_now());
         let machine = claims.and_then(|claims| Machine::from_claims(&claims, &source, token));
         let machine = machine.map_err(|fault| Error::new(Kind::Token, format!("the token is refused: {fault}")))?;
-        Ok(Known { machine: Arc::new(machine), by: By::Introspection(at), rfc9068: false })
+        Ok(Known { machine: Arc::new(machine), by: By::Introspection(at), rfc9068: false, names_issuer })
     }
 
     async fn password(&self, route: &settings::Machine, at: usize, user: &str, password: &Secret) -> Result<Known> {
@@ -131,7 +132,7 @@ impl Machines {
         let source = self.source_of_provider(provider.settings());
         let machine = Machine::from_person(&claims, &source, access);
         let machine = machine.map_err(|fault| Error::new(Kind::Token, format!("the ID token is refused: {fault}")))?;
-        Ok(Known { machine: Arc::new(machine), by: By::Password(at), rfc9068: false })
+        Ok(Known { machine: Arc::new(machine), by: By::Password(at), rfc9068: false, names_issuer: false })
     }
 }
 

@@ -34,7 +34,8 @@ impl Machines {
         if !own.is_empty() && !machine.audience.iter().any(|aud| own.contains(aud)) {
             return Err(refused("aud is none of the issuer's configured audience".to_owned()));
         }
-        Known { machine: Arc::new(machine), by: By::Signature(issuer), rfc9068: true }.admitted(route)
+        Known { machine: Arc::new(machine), by: By::Signature(issuer), rfc9068: true, names_issuer: true }
+            .admitted(route)
     }
 
     fn source(&self, issuer: TokenIssuer) -> Option<Source<'_>> {

@@ -290,6 +290,40 @@ async fn bx_10_tokens_that_a_provider_refuses_are_counted_before_it_is_asked() {
 }
 
 #[tokio::test]
+async fn bx_06_a_route_waits_for_no_answer_of_a_provider_that_it_does_not_ask() {
+    let good = json!({"active": true, "sub": "alice", "aud": "api", "client_id": "app"});
+    let (world, other) = asking([good, json!({"active": false})], 600).await;
+    let hangs = Answer { hangs: true, ..Answer::json(200, "") };
+    world.op.put("/introspect", hangs);
+    let (first, second) = (introspecting(0), introspecting(1));
+    tokio::select! {
+        _ = world.ask(&first, "opaque") => panic!("it hangs"),
+        outcome = async {
+            while world.op.seen("/introspect").is_empty() {
+                tokio::task::yield_now().await;
+            }
+            world.kind(&second, "opaque").await
+        } => assert_eq!(outcome, Some(Kind::Token)),
+    }
+    assert_eq!(other.seen("/introspect").len(), 1);
+}
+
+#[tokio::test]
+async fn at_01_what_was_looked_up_elsewhere_is_judged_by_its_signature_where_that_decides() {
+    let good = json!({"active": true, "sub": "alice", "aud": "api", "client_id": "app"});
+    let (world, _other) = asking([good, json!({})], 600).await;
+    let claims = json!({"iss": world.op.issuer, "aud": "api", "sub": "alice", "exp": clock::unix_now() + 60});
+    let plain = ec().sign(&json!({"alg": "ES256", "kid": "e", "typ": "JWT"}), &claims);
+    let only_asks = settings::Machine { issuers: vec![], ..introspecting(0) };
+    let strict = settings::Machine { rfc9068: true, ..introspecting(0) };
+    assert_eq!(world.kind(&only_asks, &plain).await, None);
+    assert_eq!(world.kind(&strict, &plain).await, Some(Kind::Token), "no at+jwt");
+    assert_eq!(world.kind(&strict, "opaque").await, None);
+    assert_eq!(world.kind(&only_asks, "opaque").await, None);
+    assert_eq!(world.op.seen("/introspect").len(), 2, "an opaque token is known on both");
+}
+
+#[tokio::test]
 async fn d_07_the_next_fetch_of_keys_is_when_the_key_set_says_within_bounds() {
     let op = Op::new().await;
     let answer = |cache: &str| {
