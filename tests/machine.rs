@@ -415,6 +415,7 @@ fn bx_10_passwords_of_one_user_cannot_be_tried_out() {
         (0..15).map(|n| world.ask(&[&basic("alice", &format!("guess{n}"))], "/api/x").status).collect();
     assert_eq!(statuses.iter().filter(|status| **status == 401).count(), 10, "{statuses:?}");
     assert!(statuses.ends_with(&[429; 5]));
+    assert_eq!(world.ask(&[&basic("ALICE ", "guess99")], "/api/x").status, 429, "the same user to many providers");
     assert_eq!(world.provider.demo.stats().password_grants.refused, 10);
     assert_eq!(world.ask(&[&basic("bob", "bob")], "/api/x").status, 200, "known already");
 }

@@ -10,7 +10,7 @@ use super::credentials::Basic;
 use super::introspection;
 use super::judge::{By, Digest, Known, Machines, Way};
 use crate::clock;
-use crate::config::settings;
+use crate::config::{fold_case, settings};
 use crate::error::{Error, Kind, Result};
 use crate::provider::{PasswordGrant, peek_issuer};
 use crate::secret::Secret;
@@ -59,7 +59,8 @@ impl Machines {
         let (this, route) = (Arc::clone(self), route.clone());
         let (user, password) = (basic.user.clone(), basic.password.clone());
         let work = async move { this.password(&route, provider, &user, &password).await };
-        let counted = self.of_provider(provider, basic.user.as_bytes());
+        // SECURITY: BX-10. In whichever spelling: many providers take them all for the same user.
+        let counted = self.of_provider(provider, fold_case(basic.user.trim()).as_bytes());
         self.once(Asked { digest, of_provider: digest, client, user: Some(counted) }, work).await
     }
 

@@ -7,6 +7,7 @@ use url::Url;
 
 use super::*;
 use crate::crypto::testing::{Signer, ec};
+use crate::machine::credentials::Basic;
 use crate::provider::testing::{Answer, Op};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -321,6 +322,25 @@ async fn at_01_what_was_looked_up_elsewhere_is_judged_by_its_signature_where_tha
     assert_eq!(world.kind(&strict, "opaque").await, None);
     assert_eq!(world.kind(&only_asks, "opaque").await, None);
     assert_eq!(world.op.seen("/introspect").len(), 2, "an opaque token is known on both");
+}
+
+/// What comes of this user name and password on a route that asks provider 0.
+async fn password(world: &World, route: &settings::Machine, user: &str, password: &str) -> Option<Kind> {
+    let basic = Basic { user: user.to_owned(), password: Secret::new(password) };
+    let credentials = Credentials::Basic(basic);
+    let digest = world.machines.digest(route, &credentials);
+    world.machines.judge(route, &credentials, digest, CLIENT).await.err().map(|e| e.kind())
+}
+
+#[tokio::test]
+async fn bx_10_a_user_is_one_user_in_every_spelling() {
+    let world = World::new(600).await;
+    let route = settings::Machine { basic: Some(0), ..route(&["api"]) };
+    world.op.put("/token", Answer::json(400, json!({"error": "invalid_grant"})));
+    let spellings = ["alice", "Alice", "ALICE", " alice", "alice "];
+    let kinds: Vec<_> =
+        join_all((0..15).map(|n| password(&world, &route, spellings[n % 5], ["a", "b", "c"][n / 5]))).await;
+    assert_eq!(kinds.iter().filter(|kind| **kind == Some(Kind::RateLimited)).count(), 5, "{kinds:?}");
 }
 
 #[tokio::test]
