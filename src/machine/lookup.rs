@@ -124,7 +124,9 @@ impl Machines {
         let PasswordGrant { access, claims } = granted;
         let Some(mut claims) = claims else {
             return match self.way(route, access.expose())? {
-                Way::Ask(provider) => self.introspect(provider, access).await,
+                Way::Ask(provider) if provider == at => self.introspect(provider, access).await,
+                // SECURITY: IN-01. It is this provider's own: no other one is shown it, or could say whose it is.
+                Way::Ask(_) => Err(Error::new(Kind::Token, "an opaque token of a provider that is not asked here")),
                 Way::Verify(issuer) => self.signed(issuer, access.expose()).await,
             };
         };

@@ -344,6 +344,16 @@ async fn bx_10_a_user_is_one_user_in_every_spelling() {
 }
 
 #[tokio::test]
+async fn in_01_the_token_that_a_password_gave_is_shown_to_no_other_provider() {
+    let good = json!({"active": true, "sub": "mallory", "aud": "api", "client_id": "app"});
+    let (world, other) = asking([json!({"active": false}), good], 600).await;
+    world.op.put("/token", Answer::json(200, json!({"access_token": "opaque", "token_type": "Bearer"})));
+    let elsewhere = settings::Machine { basic: Some(0), ..introspecting(1) };
+    assert_eq!(password(&world, &elsewhere, "alice", "alice").await, Some(Kind::Token));
+    assert_eq!(other.seen("/introspect").len(), 0);
+}
+
+#[tokio::test]
 async fn d_07_the_next_fetch_of_keys_is_when_the_key_set_says_within_bounds() {
     let op = Op::new().await;
     let answer = |cache: &str| {
