@@ -344,6 +344,18 @@ async fn bx_10_a_user_is_one_user_in_every_spelling() {
 }
 
 #[tokio::test]
+async fn in_03_a_providers_own_trouble_is_no_wrong_password() {
+    let world = World::new(600).await;
+    let route = settings::Machine { basic: Some(0), ..route(&["api"]) };
+    for code in ["temporarily_unavailable", "server_error", "invalid_client"] {
+        world.op.put("/token", Answer::json(400, json!({ "error": code })));
+        assert_eq!(password(&world, &route, "alice", "alice").await, Some(Kind::ProviderUnavailable), "{code}");
+    }
+    world.op.put("/token", Answer::json(400, json!({"error": "mfa_required"})));
+    assert_eq!(password(&world, &route, "alice", "alice").await, Some(Kind::Token));
+}
+
+#[tokio::test]
 async fn in_01_the_token_that_a_password_gave_is_shown_to_no_other_provider() {
     let good = json!({"active": true, "sub": "mallory", "aud": "api", "client_id": "app"});
     let (world, other) = asking([json!({"active": false}), good], 600).await;
