@@ -106,11 +106,15 @@ fn service(claims: &Map<String, Value>, source: &Source<'_>) -> Identity {
 }
 
 /// JX-29: whole words. `scope` is a text with spaces between (RFC 9068 §2.2.3), `scp` what Entra ID and Okta have.
-fn scopes(claims: &Map<String, Value>) -> Vec<String> {
-    match claims.get("scope").or_else(|| claims.get("scp")) {
-        Some(Value::String(text)) => text.split_ascii_whitespace().take(MOST).map(str::to_owned).collect(),
+///
+/// SECURITY: none is left out, which a `deny` rule might name.
+fn scopes(claims: &Map<String, Value>) -> Result<Vec<String>, Fault> {
+    let scopes: Vec<String> = match claims.get("scope").or_else(|| claims.get("scp")) {
+        Some(Value::String(text)) => text.split_ascii_whitespace().take(MOST + 1).map(str::to_owned).collect(),
         other => strings(other),
-    }
+    };
+    require(scopes.len() <= MOST, "more scopes than any token has")?;
+    Ok(scopes)
 }
 
 /// A string, or the strings of a list.

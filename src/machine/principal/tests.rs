@@ -58,6 +58,7 @@ fn b_20_a_service_is_never_a_user_however_its_issuer_spells_it() {
         json!({"sub": "7", "azp": "billing", "gty": "client-credentials"}),
         json!({"sub": "7", "appid": "billing", "idtyp": "app"}),
         json!({"sub": "7", "azp": "billing", "preferred_username": "service-account-billing"}),
+        json!({"sub": "7", "azp": "billing", "preferred_username": "service-account-BILLING"}),
     ] {
         let mut all = claims.clone();
         for (name, value) in [
