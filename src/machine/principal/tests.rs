@@ -105,6 +105,19 @@ fn jx_29_scopes_are_whole_words_in_either_form() {
 }
 
 #[test]
+fn jx_29_no_scope_is_left_out_that_a_deny_rule_could_name() {
+    let (paths, many) = (paths(), |n: usize| vec!["x"; n].join(" ") + " banned");
+    let source =
+        Source { section: "main", is_provider: true, issuer: "i", paths: &paths, skew: 0, kept: &[], custom: &[] };
+    let of = |scope: String| {
+        let claims = json!({"sub": "u1", "exp": 1, "scope": scope});
+        Machine::from_claims(claims.as_object().unwrap(), &source, Secret::new("t"))
+    };
+    assert!(of(many(MOST - 1)).unwrap().scopes.contains(&"banned".to_owned()));
+    assert!(of(many(MOST)).is_err());
+}
+
+#[test]
 fn whoever_has_no_name_is_nobody() {
     let paths = Claims { user: "email".into(), ..paths() };
     let source =
