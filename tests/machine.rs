@@ -426,6 +426,12 @@ fn jx_32_a_websocket_ends_with_its_token() {
     let url = format!("http://{}", upstream.local_addr().unwrap());
     std::thread::spawn(move || {
         let (mut stream, _) = upstream.accept().unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.extend(byte);
+        }
         let begin = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
         stream.write_all(begin).unwrap();
         let _ = stream.read_to_end(&mut Vec::new());
