@@ -554,6 +554,23 @@ fn l_16_l_17_a_browser_that_keeps_no_session_is_told_why() {
 }
 
 #[test]
+fn l_16_c_14_an_auth_time_with_a_fraction_of_nothing_is_one_wherever_it_is_read() {
+    let (provider, upstream) = (Provider::start(), Upstream::start());
+    let routes = "[[route]]\npath = \"/\"\nupstream = \"UPSTREAM\"\naccess = \"authenticated\"\n\
+                  require = { max_age = \"10m\" }\n";
+    let gateway =
+        Gateway::with(provider.issuer(), &upstream, Extra { routes: Some(routes.to_owned()), ..Extra::default() });
+    provider.demo.control().fault(
+        Endpoint::Token,
+        Fault::tamper(|_, claims| {
+            let seconds = claims["auth_time"].as_u64().unwrap() as f64;
+            claims.insert("auth_time".to_owned(), json!(seconds));
+        }),
+    );
+    assert_eq!(gateway.browser().go("/").status, 200, "and no loop between two readings");
+}
+
+#[test]
 fn l_16_a_browser_that_shows_its_session_signs_in_as_often_as_it_likes() {
     let w = World::new();
     let mut browser = w.gateway.signed_in();
