@@ -92,7 +92,7 @@ fn read<'a>(call: &Call<'a>, sealed: &str) -> Result<(Request, Option<&'a Rules>
 fn is_enough(gateway: &Gateway, rules: Option<&Rules>, named: Option<&str>, session: &Session, now_ms: u64) -> bool {
     let provider = match rules {
         Some(rules) if !rules.providers.is_empty() => rules.provider_of(session),
-        _ => gateway.provider_named(&session.data.provider).filter(|p| p.issuer() == session.data.issuer),
+        _ => gateway.voucher(session),
     };
     provider.is_some_and(|provider| named.is_none_or(|name| name == provider.name()))
         && rules.is_none_or(|rules| is_strong_enough(rules, Who::Person(session), now_ms))
