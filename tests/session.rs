@@ -228,6 +228,24 @@ fn s_19_every_sign_in_makes_a_new_session_and_ends_the_one_before() {
 }
 
 #[test]
+fn s_19_a_strict_cookie_that_the_callback_is_not_shown_is_dead_all_the_same() {
+    for store in stores() {
+        let (_provider, _upstream, gateway) = world(&format!("same_site = \"strict\"\n{store}"));
+        let mut browser = gateway.browser();
+        browser.go("/");
+        let before = header(&browser);
+        assert_eq!(ask(&gateway, &before), 200, "{store}");
+        let callback = browser.reach_callback("/oauth2/start?rd=/");
+        // As a browser does, when another site sends it here.
+        let origin = gateway.base.clone();
+        browser.jars.get_mut(&origin).unwrap().remove("doorward");
+        assert_eq!(browser.navigate(&callback).status, 200, "{store}");
+        assert_eq!(ask(&gateway, &header(&browser)), 200, "{store}");
+        assert_eq!(ask(&gateway, &before), 401, "{store}");
+    }
+}
+
+#[test]
 fn s_20_large_cookie_headers_are_served_or_refused_never_a_fault_of_ours() {
     let (_provider, _upstream, gateway) = world("");
     let own = header(&gateway.signed_in());
@@ -280,24 +298,6 @@ fn rl_01_rl_02_sign_out_goes_by_the_provider_and_comes_back() {
 }
 
 #[test]
-fn rl_03_another_site_cannot_sign_anybody_out() {
-    let (_provider, _upstream, gateway) = world("");
-    let mut browser = gateway.signed_in();
-    let cross = [NAVIGATE[0], NAVIGATE[1], ("Sec-Fetch-Site", "cross-site")];
-    let page = browser.send("GET", "/oauth2/sign_out", &cross, b"");
-    assert_eq!(page.status, 200);
-    assert!(page.text().contains("<form method=\"post\""));
-    let forged = browser.send("POST", "/oauth2/sign_out", &[("Origin", "http://evil.test")], b"rd=/");
-    assert_eq!(forged.status, 200, "a question, not a sign-out");
-    assert_eq!(browser.fetch("/oauth2/userinfo").status, 200, "still signed in");
-    let origin = gateway.base.clone();
-    let meant = browser.send("POST", "/oauth2/sign_out", &[("Origin", &origin)], b"rd=/");
-    assert_eq!(meant.status, 303, "b_13");
-    assert_eq!(browser.fetch("/oauth2/userinfo").status, 401);
-}
-
-#[test]
-#[test]
 fn rl_01_o_11_a_section_that_became_another_provider_sees_nothing_of_the_sessions_before() {
     for store in stores() {
         let (first, second, upstream) = (Provider::start(), Provider::start(), Upstream::start());
@@ -315,6 +315,24 @@ fn rl_01_o_11_a_section_that_became_another_provider_sees_nothing_of_the_session
     }
 }
 
+#[test]
+fn rl_03_another_site_cannot_sign_anybody_out() {
+    let (_provider, _upstream, gateway) = world("");
+    let mut browser = gateway.signed_in();
+    let cross = [NAVIGATE[0], NAVIGATE[1], ("Sec-Fetch-Site", "cross-site")];
+    let page = browser.send("GET", "/oauth2/sign_out", &cross, b"");
+    assert_eq!(page.status, 200);
+    assert!(page.text().contains("<form method=\"post\""));
+    let forged = browser.send("POST", "/oauth2/sign_out", &[("Origin", "http://evil.test")], b"rd=/");
+    assert_eq!(forged.status, 200, "a question, not a sign-out");
+    assert_eq!(browser.fetch("/oauth2/userinfo").status, 200, "still signed in");
+    let origin = gateway.base.clone();
+    let meant = browser.send("POST", "/oauth2/sign_out", &[("Origin", &origin)], b"rd=/");
+    assert_eq!(meant.status, 303, "b_13");
+    assert_eq!(browser.fetch("/oauth2/userinfo").status, 401);
+}
+
+#[test]
 fn s_05_a_reload_keeps_the_time_of_use_and_the_claims_of_kept_sessions() {
     let (provider, upstream) = (Provider::start(), Upstream::start());
     let with = |claims: &[&str]| {

@@ -103,8 +103,9 @@ pub async fn sign_in_at(
         return Ok(page);
     }
     let form_post = provider.settings().response_mode == ResponseMode::FormPost;
-    // Another site's form brings no session cookie along: what it takes the place of has to be known before.
-    let replaces = match form_post {
+    // SECURITY: S-19. With another site's form no session cookie comes along, with its redirect no SameSite=Strict one: what
+    // the new session takes the place of has to be known before.
+    let replaces = match form_post || sessions.is_strict() {
         true => match sessions.find(&found, host, exchange.now_ms).await? {
             Lookup::Live(live) => Some(live.session.key),
             Lookup::Absent | Lookup::Refused => None,
