@@ -147,7 +147,9 @@ fn ask_for_hand_over(gateway: &Gateway, exchange: &mut Exchange, visit: Visit<'_
         return Ok(page);
     }
     let login = Login::new(&Wanted::hand_over(start.rd));
-    let request = Request::new(host, start.rules.map(Rules::name), start.named, &login);
+    let mut request = Request::new(host, start.rules.map(Rules::name), start.named, &login);
+    // It would come back as it is, again and again.
+    request.unwanted = exchange.session.as_ref().map(|session| session.key);
     let public = &gateway.settings.server.public_url;
     let sealed = gateway.sessions.seal_request(&request, public.host()).ok_or_else(unsealed)?;
     remember(gateway, exchange, &login, host, &found)?;

@@ -52,6 +52,7 @@ pub async fn hand_over(call: &mut Call<'_>) -> Result<Reply> {
     authenticate(gateway, call.exchange, None, site, &call.parts.headers).await?;
     let named = call.parameter("provider").or_else(|| request.provider.clone());
     if let Some(session) = call.exchange.session.clone()
+        && request.unwanted != Some(session.key)
         && is_enough(gateway, rules, named.as_deref(), &session, call.exchange.now_ms)
     {
         return give(call, &request, &session);
