@@ -224,7 +224,8 @@ fn the_defaults_that_the_example_shows_are_the_defaults() {
         let is_key =
             bare.split_once(" = ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
         // Sections that say nothing without what has no default.
-        let is_optional = ["[server.tls]", "[issuer.ci]", "[issuer.ci.claims]", "[route.machine]"].contains(&header);
+        let is_optional = ["[server.tls]", "[issuer.ci]", "[issuer.ci.claims]", "[route.machine]"].contains(&header)
+            || (header == "[route.upstream_auth]" && bare != "kind = \"none\"");
         if line.starts_with("# ") && is_key && !is_example && !is_optional {
             let written = format!("{:?}", Case::of(&with(header, bare)).settings());
             assert_eq!(written, absent, "{header} {bare}");
@@ -875,6 +876,15 @@ fn what_a_route_presents_upstream() {
     for kind in ["access_token", "id_token", "assertion", "token_exchange"] {
         let text = with("[[route]]", "access = \"public\"") + &format!("[route.upstream_auth]\nkind = \"{kind}\"\n");
         assert_eq!(only_problem(&text).key, "route[1].upstream_auth.kind", "{kind}");
+    }
+    let without_openid = with("[[route]]", "provider = \"github\"") + GITHUB;
+    let problem = only_problem(&format!("{without_openid}[route.upstream_auth]\nkind = \"id_token\"\n"));
+    assert!(problem.message.contains("provider github"), "{problem}");
+    let implicit = with("[provider.main]", "flow = \"implicit_form_post\"");
+    for (kind, fits) in [("access_token", false), ("token_exchange", false), ("id_token", true), ("assertion", true)] {
+        let case = Case::of(&format!("{implicit}[route.upstream_auth]\nkind = \"{kind}\"\n"));
+        let found = load(&case.sources).err().map(|p| p.iter().next().unwrap().key.clone());
+        assert_eq!(found.as_deref(), (!fits).then_some("route[1].upstream_auth.kind"), "{kind}");
     }
     let public = with("[provider.main]", "client_secret = \"\"").replace("client_secret = \"\"\n", "");
     let problem = only_problem(&format!("{public}[route.upstream_auth]\nkind = \"client_credentials\"\n"));

@@ -13,6 +13,9 @@ mod support;
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use doorward::demo::provider::Fault;
 use serde_json::{Value, json};
 use support::browser::NAVIGATE;
 use support::gateway::Extra;
@@ -108,6 +111,17 @@ issuers = ["main"]
 audience = ["demo-api"]
 
 [[route]]
+host = "api.localhost"
+path = "/tokens/write"
+upstream = "UPSTREAM"
+access = "policy"
+allow = [{ scope = "write" }, { group = "admins" }]
+provider = "main"
+[route.machine]
+issuers = ["main"]
+audience = ["demo-api"]
+
+[[route]]
 host = "*.localhost"
 path = "/"
 upstream = "UPSTREAM"
@@ -144,6 +158,12 @@ const ALICE: Who = Some(("alice", "main"));
 const BOB: Who = Some(("bob", "main"));
 const ALICE_OTHER: Who = Some(("alice", "other"));
 const BOB_OTHER: Who = Some(("bob", "other"));
+/// Tokens of `main` instead of a session.
+const SERVICE: Who = Some(("service", TOKEN));
+const STRANGER: Who = Some(("service", FOREIGN));
+const TOKEN: &str = "token";
+/// For somebody else: another audience.
+const FOREIGN: &str = "foreign token";
 
 type Row = (
     &'static str,
@@ -163,7 +183,7 @@ const PREFLIGHT_DELETE: &[(&str, &str)] =
 const JUNK: &[(&str, &str)] = &[("Authorization", "Bearer junk")];
 
 /// Host, who, method, target, headers; decision, and the reason where there is one.
-const ROWS: [Row; 44] = [
+const ROWS: [Row; 50] = [
     ("app.localhost", NOBODY, "GET", "/", &[], "sign_in", ""),
     ("app.localhost", NOBODY, "POST", "/", &[], "sign_in", ""),
     ("app.localhost", NOBODY, "GET", "/public/x?y=/admin", &[], "allow", ""),
@@ -201,6 +221,13 @@ const ROWS: [Row; 44] = [
     ("api.localhost", NOBODY, "OPTIONS", "/cors/x", PREFLIGHT_PUT, "allow", ""),
     ("api.localhost", NOBODY, "OPTIONS", "/cors/x", PREFLIGHT_DELETE, "sign_in", ""),
     ("api.localhost", ALICE, "GET", "/tokens", JUNK, "bad_token", "*"),
+    ("api.localhost", SERVICE, "GET", "/tokens/x", &[], "allow", ""),
+    ("api.localhost", STRANGER, "GET", "/tokens/x", &[], "bad_token", "*"),
+    ("api.localhost", SERVICE, "GET", "/tokens/write", &[], "deny", "no allow matches"),
+    ("api.localhost", ALICE, "GET", "/tokens/write", &[], "allow", ""),
+    ("api.localhost", BOB, "GET", "/tokens/write", &[], "deny", "no allow matches"),
+    // Where Doorward takes no tokens they are the application's, and nobody has signed in.
+    ("api.localhost", SERVICE, "GET", "/", &[], "sign_in", ""),
     ("wiki.localhost", ALICE_OTHER, "GET", "/page", &[], "allow", ""),
     ("wiki.localhost", BOB_OTHER, "GET", "/page", &[], "deny", "policy not_bob deny[1]"),
     ("wiki.localhost", ALICE_OTHER, "GET", "/strong", &[], "step_up", "acr urn:never"),
@@ -234,7 +261,9 @@ impl World {
 
     /// The cookies of this person at this host; signs them in where they have none yet.
     fn cookie(&mut self, host: &'static str, who: Who) -> String {
-        let Some((user, section)) = who else { return String::new() };
+        let Some((user, section)) = who.filter(|(_, section)| ![TOKEN, FOREIGN].contains(section)) else {
+            return String::new();
+        };
         let host = if host.starts_with("APP") { "app.localhost" } else { host };
         if let Some(known) = self.cookies.get(&(host, who)) {
             return known.clone();
@@ -260,11 +289,22 @@ impl World {
         cookie
     }
 
+    fn token(&self, who: Who) -> Option<String> {
+        let (subject, kind) = who.filter(|(_, section)| [TOKEN, FOREIGN].contains(section))?;
+        let foreign = Fault::tamper(|_, claims| {
+            claims.insert("aud".to_owned(), json!("another-api"));
+        });
+        let control = self.main.demo.control();
+        Some(control.access_token(subject, (kind == FOREIGN).then_some(&foreign)).unwrap())
+    }
+
     fn ask(&mut self, row: &Row, more: &[(&str, &str)]) -> Answer {
         let (host, who, method, target, headers, ..) = *row;
         let cookie = self.cookie(host, who);
         let named = format!("{host}:{}", self.gateway.port);
         let mut all = vec![("Host", named.as_str()), ("Cookie", cookie.as_str())];
+        let bearer = self.token(who).map(|token| format!("Bearer {token}"));
+        all.extend(bearer.as_deref().map(|bearer| ("Authorization", bearer)));
         all.extend(headers.iter().chain(more));
         self.upstream.clear();
         Browser::new(&self.gateway.base).send(method, target, &all, b"")
@@ -278,7 +318,11 @@ impl World {
             args.extend(["--header".into(), format!("{name}: {value}")]);
         }
         let file = tempfile::NamedTempFile::new().unwrap();
-        if let Some((user, section)) = who {
+        if let Some(token) = self.token(who) {
+            let payload = token.split('.').nth(1).unwrap();
+            std::fs::write(file.path(), URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
+            args.extend(["--claims".into(), file.path().display().to_string(), "--issuer".into(), "main".into()]);
+        } else if let Some((user, section)) = who {
             std::fs::write(file.path(), claims(user).to_string()).unwrap();
             args.extend(["--claims".into(), file.path().display().to_string(), "--provider".into(), section.into()]);
         }

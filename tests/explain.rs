@@ -241,7 +241,7 @@ fn b_20_tokens_of_machines_are_explained_too() {
         (&main, robot("read", "api"), "deny"),
         (&main, robot("read write", "other"), "bad_token"),
         (&["/api/x", "--issuer", "ci"], robot("write", "deploy"), "deny"),
-        (&["/api/x", "--issuer", "ci"], ci.clone(), "allow"),
+        (&["/api/x", "--issuer", "ci"], ci, "allow"),
         (&["/api/x", "--issuer", "ci"], json!({ "sub": "s", "repository": "a/b", "aud": "api" }), "bad_token"),
         (&["/api/x", "--issuer", "other"], robot("write", "api"), "bad_token"),
         // What is no issuer of the route, and no name, is told apart.

@@ -284,7 +284,7 @@ fn px_19_a_preflight_passes_where_the_route_of_its_request_says_so() {
 #[test]
 fn hx_02_a_preflight_carries_nobody() {
     let w = world(&route(
-        "path = \"/\"\nupstream = \"UPSTREAM\"\naccess = \"authenticated\"\nidentity = [\"x-forwarded\"]\nallow_preflight = true",
+        "path = \"/\"\nupstream = \"UPSTREAM\"\naccess = \"authenticated\"\nidentity = [\"x-forwarded\"]\nallow_preflight = true\n[route.upstream_auth]\nkind = \"basic\"\nusername = \"door\"\npassword = \"ward\"",
     ));
     let mut browser = w.gateway.signed_in();
     let cookies = format!("mine=1; {}", browser.cookie_header(&w.gateway.base));
@@ -301,8 +301,29 @@ fn hx_02_a_preflight_carries_nobody() {
             assert!(!names.iter().any(|n| n == name), "{seen:?}");
         }
         assert_eq!(seen.all("origin"), ["https://pages.example"]);
+        assert!(seen.all("authorization").is_empty(), "what Doorward presents is not for everybody");
     }
     // And the same person's other requests still have a name.
     assert_eq!(browser.send("GET", "/x", &NAVIGATE, b"").status, 200);
     assert_eq!(w.upstream.last().all("x-forwarded-user").len(), 1);
+    assert_eq!(w.upstream.last().all("authorization").len(), 1);
+}
+
+#[test]
+fn b_03_a_raw_return_url_signs_in_at_its_routes_provider() {
+    let (upstream, main, other) = (Upstream::start(), Provider::start(), Provider::start());
+    let provider = format!(
+        "[provider.other]\nissuer = \"{}\"\nclient_id = \"demo\"\nclient_secret = \"demo-secret\"\n",
+        other.issuer()
+    );
+    let routes = route(
+        "host = \"127.0.0.1\"\npath = \"/\"\nupstream = \"UPSTREAM\"\naccess = \"authenticated\"\nprovider = \"other\"\nraw_path = true",
+    );
+    let extra = Extra { provider, routes: Some(routes), ..Extra::default() };
+    let gateway = Gateway::with(main.issuer(), &upstream, extra);
+    for rd in ["/a%2Fb", "/%zz", "/", &format!("{}//x", gateway.base)] {
+        let rd = percent_encoding::utf8_percent_encode(rd, percent_encoding::NON_ALPHANUMERIC);
+        let start = gateway.browser().navigate(&format!("{}/oauth2/start?rd={rd}", gateway.base));
+        assert!(start.location().starts_with(other.issuer()), "{rd}: {} {}", start.status, start.location());
+    }
 }

@@ -79,7 +79,12 @@ fn issuers(table: &Table<'_>, context: &Context<'_>) -> Vec<TokenIssuer> {
 
 fn provider(text: &str, context: &Context<'_>) -> Result<usize, Reason> {
     let at = context.providers.iter().position(|provider| provider.name == text);
-    at.ok_or_else(|| Reason::new("is the name of no provider", "Write the NAME of a [provider.NAME] section."))
+    let at =
+        at.ok_or_else(|| Reason::new("is the name of no provider", "Write the NAME of a [provider.NAME] section."))?;
+    match context.providers.get(at).map(|provider| &provider.kind) {
+        Some(ProviderKind::Oidc) => Ok(at),
+        _ => Err(Reason::new("is a provider without OpenID, which has no such endpoint", "Name another one.")),
+    }
 }
 
 /// The provider that is told user names and passwords.

@@ -136,30 +136,18 @@ fn has_tokens(table: &Table<'_>, kind: Kind, route: &Route, asked: Option<usize>
     let gives = asked.and_then(|index| providers.get(index));
     let without_id = |p: &&Provider| matches!(p.kind, ProviderKind::OAuth2(_));
     let without_access = |p: &&Provider| p.flow == Flow::ImplicitFormPost;
-    let is_bound = |p: &&Provider| p.dpop;
-    let (fault, hint) = match kind {
-        Kind::IdToken => (
-            own()
-                .find(without_id)
-                .map(|p| format!("has no ID token to present: provider {} is no OpenID provider", p.name)),
-            "Write \"access_token\" or \"assertion\".",
-        ),
-        Kind::AccessToken | Kind::TokenExchange if own().any(|p| without_access(&p)) => (
-            own().find(without_access).map(|p| format!("has no access token: provider {} gives none", p.name)),
-            "Write \"id_token\" or \"assertion\", or another flow for that provider.",
-        ),
-        Kind::AccessToken | Kind::TokenExchange | Kind::ClientCredentials => (
-            own().filter(|_| kind != Kind::ClientCredentials).chain(gives).find(is_bound).map(|p| {
-                format!(
-                    "has no token that an upstream can use: those of provider {} are bound to Doorward (dpop)",
-                    p.name
-                )
-            }),
-            "Write \"assertion\", or remove dpop from that provider.",
-        ),
-        Kind::Assertion | Kind::Basic | Kind::None => (None, ""),
+    let fault = match kind {
+        Kind::IdToken => own().find(without_id).map(|p| {
+            let fault = format!("has no ID token to present: provider {} is no OpenID provider", p.name);
+            (fault, "Write \"access_token\" or \"assertion\".")
+        }),
+        Kind::AccessToken | Kind::TokenExchange => own().find(without_access).map(|p| {
+            let fault = format!("has no access token: provider {} gives none", p.name);
+            (fault, "Write \"id_token\" or \"assertion\", or another flow for that provider.")
+        }),
+        Kind::Assertion | Kind::Basic | Kind::ClientCredentials | Kind::None => None,
     };
-    if let Some(fault) = fault {
+    if let Some((fault, hint)) = fault {
         table.problem("kind", fault, hint);
         return false;
     }

@@ -2,9 +2,12 @@
 //! believing a header. It says so for one host and five minutes, and is of no use anywhere else (J-10, HX-23).
 //!
 //! Every key comes from a key of `[session]` and the day, so that all instances sign with the same key and publish the
-//! same set without talking to each other. A key signs for one day (UTC); yesterday's, today's and tomorrow's are
-//! published, of every session key: whoever keeps the set for an hour has what it needs, at midnight too.
+//! same set without talking to each other. A key signs for one day (UTC); yesterday's, today's and tomorrow's are published,
+//! of every session key: whoever keeps the set for an hour has what it needs, at midnight too. The first session key's
+//! signs; one that a reload brought only when it has been published for that hour, while there is another. Libraries fetch
+//! the set anew for a key that is not in theirs, but not within half a minute of the time before.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -27,17 +30,22 @@ const REUSE_MS: u64 = 60_000;
 const TYPE: &str = "assertion+jwt";
 
 const DAY_MS: u64 = 86_400_000;
+/// What `reply::published` lets caches keep the set for.
+const KEPT_MS: u64 = 3_600_000;
 
 pub struct Signer {
     ring: KeyRing,
+    /// Of each key of the ring: a name that leads back to nothing, and since when it is published, Unix milliseconds.
+    known: Vec<([u8; 32], u64)>,
     /// `iss`: the origin of `public_url`.
     issuer: String,
-    day: ArcSwap<Day>,
+    now: ArcSwap<Period>,
 }
 
-struct Day {
-    /// Since 1970 (UTC).
-    number: u64,
+/// While nothing changes.
+struct Period {
+    /// Unix milliseconds.
+    time: Range<u64>,
     key: Arc<SigningKey>,
     /// The JWK set (RFC 7517 §5), as it is published.
     published: Bytes,
@@ -53,29 +61,36 @@ pub struct Stamp<'a> {
 }
 
 impl Signer {
+    /// `before`: the one of the configuration that this one follows.
+    ///
     /// # Errors
     /// `Internal`: no key can be made of these.
-    pub fn new(keys: &[Secret], issuer: &str, now_ms: u64) -> Result<Self> {
+    pub fn new(keys: &[Secret], issuer: &str, now_ms: u64, before: Option<&Self>) -> Result<Self> {
         let none = || Error::new(Kind::Internal, "no key for assertions could be derived");
         let ring = KeyRing::new(keys).ok_or_else(none)?;
-        let day = Day::of(&ring, now_ms / DAY_MS).ok_or_else(none)?;
-        Ok(Self { ring, issuer: issuer.to_owned(), day: ArcSwap::from_pointee(day) })
+        let since = |name: &[u8; 32]| match before {
+            // After a start nobody knows; the operator's order counts.
+            None => 0,
+            Some(before) => before.known.iter().find(|(known, _)| known == name).map_or(now_ms, |(_, since)| *since),
+        };
+        let known: Vec<_> = ring.derive(b"assertion").map(|name| (name, since(&name))).collect();
+        let period = Period::of(&ring, &known, now_ms).ok_or_else(none)?;
+        Ok(Self { ring, known, issuer: issuer.to_owned(), now: ArcSwap::from_pointee(period) })
     }
 
     /// The public keys, as the endpoint shows them.
     pub fn published(&self, now_ms: u64) -> Bytes {
-        self.today(now_ms).published.clone()
+        self.at(now_ms).published.clone()
     }
 
-    fn today(&self, now_ms: u64) -> Arc<Day> {
-        let day = self.day.load_full();
-        let number = now_ms / DAY_MS;
-        if day.number == number {
-            return day;
+    fn at(&self, now_ms: u64) -> Arc<Period> {
+        let period = self.now.load_full();
+        if period.time.contains(&now_ms) {
+            return period;
         }
         // Without one, the key of before is as good: it is published for one more day.
-        let Some(next) = Day::of(&self.ring, number).map(Arc::new) else { return day };
-        self.day.store(Arc::clone(&next));
+        let Some(next) = Period::of(&self.ring, &self.known, now_ms).map(Arc::new) else { return period };
+        self.now.store(Arc::clone(&next));
         next
     }
 
@@ -94,23 +109,28 @@ impl Signer {
     }
 }
 
-impl Day {
+impl Period {
     /// `None` only for a secret that is no private key, 2⁻³² of all.
-    fn of(ring: &KeyRing, number: u64) -> Option<Self> {
-        let keys: Vec<SigningKey> = [number, number.saturating_sub(1), number.saturating_add(1)]
-            .into_iter()
-            .flat_map(|day| derived(ring, day).collect::<Vec<_>>())
-            .collect();
+    fn of(ring: &KeyRing, known: &[([u8; 32], u64)], now_ms: u64) -> Option<Self> {
+        let day = now_ms / DAY_MS;
+        let days = [day, day.saturating_sub(1), day.saturating_add(1)];
+        let keys: Option<Vec<_>> = days.into_iter().map(|day| derived(ring, day)).collect();
+        let keys: Vec<SigningKey> = keys?.into_iter().flatten().collect();
         let published = json!({ "keys": keys.iter().map(SigningKey::jwk).collect::<Vec<_>>() });
-        let key = derived(ring, number).last()?;
-        Some(Self { number, key: Arc::new(key), published: published.to_string().into() })
+        let good_ms = |(_, since): &([u8; 32], u64)| since.saturating_add(KEPT_MS);
+        let index = known.iter().position(|key| good_ms(key) <= now_ms).unwrap_or(0);
+        let key = keys.into_iter().nth(index)?;
+        let changes = known.iter().map(good_ms);
+        let begin = changes.clone().filter(|ms| *ms <= now_ms).fold(day.saturating_mul(DAY_MS), u64::max);
+        let end = changes.filter(|ms| *ms > now_ms).fold(day.saturating_add(1).saturating_mul(DAY_MS), u64::min);
+        Some(Self { time: begin..end, key: Arc::new(key), published: published.to_string().into() })
     }
 }
 
-fn derived(ring: &KeyRing, day: u64) -> impl Iterator<Item = SigningKey> {
+/// One for each session key, in their order.
+fn derived(ring: &KeyRing, day: u64) -> Option<Vec<SigningKey>> {
     let label = [b"assertion ".as_slice(), &day.to_be_bytes()].concat();
-    let secrets: Vec<[u8; 32]> = ring.derive(&label).collect();
-    secrets.into_iter().filter_map(|secret| SigningKey::es256(&secret))
+    ring.derive(&label).map(|secret| SigningKey::es256(&secret)).collect()
 }
 
 impl Stamp<'_> {
@@ -120,9 +140,9 @@ impl Stamp<'_> {
     /// `Internal`: it could not be signed.
     pub fn assertion(&self, who: Who<'_>) -> Result<Assertion> {
         let (signer, now_ms) = (self.signer, self.now_ms);
-        let day = signer.today(now_ms);
-        let sign = || signer.sign(&day.key, who, self.audience, now_ms / 1000);
-        let made = who.presented().assertion(self.audience, &day.key, now_ms, now_ms.saturating_add(REUSE_MS), sign);
+        let period = signer.at(now_ms);
+        let sign = || signer.sign(&period.key, who, self.audience, now_ms / 1000);
+        let made = who.presented().assertion(self.audience, &period.key, now_ms, now_ms.saturating_add(REUSE_MS), sign);
         made.ok_or_else(|| Error::new(Kind::Internal, "an assertion could not be signed"))
     }
 }

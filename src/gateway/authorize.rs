@@ -6,7 +6,7 @@ use http::header::{AUTHORIZATION, HeaderMap};
 use super::exchange::Exchange;
 use super::rules::Rules;
 use super::who::Who;
-use crate::config::settings::{Access, Mode};
+use crate::config::settings::Access;
 use crate::policy::{Decision, Facts, Refusal, Trace};
 
 pub enum Verdict {
@@ -93,13 +93,11 @@ fn by_policy<T: Trace>(rules: &Rules, exchange: &Exchange, who: Option<Who<'_>>,
     match (decision, who) {
         (Decision::Allow, None) => Verdict::Allow,
         (Decision::Allow, Some(who)) => step_up(rules, who, exchange.now_ms),
-        (Decision::Deny(refusal), Some(who @ Who::Person(_))) if rules.settings.mode == Mode::Observe => {
-            match step_up(rules, who, exchange.now_ms) {
-                Verdict::Allow => Verdict::Observe(Reason::Policy(refusal)),
-                first => first,
-            }
-        }
-        (Decision::Deny(refusal), _) => Verdict::Deny(Reason::Policy(refusal)),
+        (Decision::Observe(refusal), Some(who)) => match step_up(rules, who, exchange.now_ms) {
+            Verdict::Allow => Verdict::Observe(Reason::Policy(refusal)),
+            first => first,
+        },
+        (Decision::Deny(refusal) | Decision::Observe(refusal), _) => Verdict::Deny(Reason::Policy(refusal)),
         // SECURITY: a session from before the rule: the next one knows the claim. A token says no more when it comes again.
         (Decision::Unknown, Some(Who::Machine(_))) => Verdict::Deny(Reason::Unknown),
         (Decision::Unknown | Decision::SignIn, _) => Verdict::SignIn,

@@ -49,16 +49,12 @@ pub async fn authenticate(gateway: &Gateway, exchange: &mut Exchange, tokens: &T
     let credentials = Credentials::read(&parts.headers, parts.uri.query(), route.basic.is_some())?;
     let credentials = credentials.ok_or_else(|| Error::new(Kind::Token, "no credentials"))?;
     let digest = machines.digest(route, &credentials);
-    let machine = match machines.recall(route, &digest, exchange.now_ms) {
-        Some(known) => {
-            gateway.metrics.cache("token", true);
-            known?
-        }
-        None => {
-            gateway.metrics.cache("token", false);
-            // PERF: boxed: seldom, and large.
-            Box::pin(machines.judge(route, &credentials, digest, exchange.client)).await?
-        }
+    let known = machines.recall(route, &digest, exchange.now_ms);
+    gateway.token_lookups.count(known.is_some());
+    let machine = match known {
+        Some(known) => known?,
+        // PERF: boxed: seldom, and large.
+        None => Box::pin(machines.judge(route, &credentials, digest, exchange.client)).await?,
     };
     exchange.machine = Some(machine);
     Ok(())

@@ -8,7 +8,7 @@ use super::Gateway;
 use super::rules::Rules;
 use super::site::Site;
 use crate::error::{Error, Kind, Result};
-use crate::http::uri::{canonical_host, canonical_path};
+use crate::http::uri::{canonical_host, canonical_path, raw_path};
 use crate::provider::Provider;
 use crate::route::Selection;
 use crate::session::Session;
@@ -31,7 +31,8 @@ impl Gateway {
             _ => (Cow::Borrowed(site.host.as_str()), rd),
         };
         let path = rest.split(['?', '#']).next().filter(|path| !path.is_empty()).unwrap_or("/");
-        match self.table.select(&host, &canonical_path(path).ok()?.matching, "GET") {
+        let path = if self.table.takes_raw(&host) { raw_path(path) } else { canonical_path(path) };
+        match self.table.select(&host, &path.ok()?.matching, "GET") {
             Selection::Route(index) => self.rules.get(index),
             Selection::MethodNotAllowed | Selection::NotFound => None,
         }

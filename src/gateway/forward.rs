@@ -22,7 +22,7 @@ use super::exchange::Exchange;
 use super::respond::{Asker, Manner};
 use super::rules::Rules;
 use super::trailers::Said;
-use super::upstream_auth::{Authorization, Unfit};
+use super::upstream_auth::{Authorization, Presents, Unfit};
 use super::{Gateway, X_REQUEST_ID, audit_refusal};
 use crate::error::Result;
 use crate::http::cookie::sets_own;
@@ -53,7 +53,7 @@ pub async fn forward(
     let client_side = upgrade.as_ref().and_then(|_| parts.extensions.remove::<OnUpgrade>());
     let manner = Manner::of(&parts.method, &parts.headers);
 
-    let authorization = match &rules.presents {
+    let authorization = match presented(rules, exchange) {
         None => Authorization::Theirs,
         Some(presents) => {
             let who = exchange.who().filter(|who| rules.vouched(*who));
@@ -127,6 +127,13 @@ fn unpresented(gateway: &Gateway, exchange: &Exchange, rules: &Rules, manner: Ma
             asker.forbidden(None, None)
         }
     }
+}
+
+/// What the upstream is to be shown in `Authorization`.
+///
+/// SECURITY: a preflight comes from nobody: no credentials of ours go with it either. It has none of its own.
+pub fn presented<'a>(rules: &'a Rules, exchange: &Exchange) -> Option<&'a Presents> {
+    rules.presents.as_ref().filter(|_| !exchange.preflight)
 }
 
 /// This request's id: a trusted peer's own, if it is one, else a new one.

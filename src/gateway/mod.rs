@@ -89,6 +89,7 @@ pub struct Gateway {
     issuers: Vec<Arc<Issuer>>,
     /// `None` = no route takes tokens.
     machines: Option<Arc<Machines>>,
+    token_lookups: metrics::Lookups,
     pub sessions: Arc<Sessions>,
     pub metrics: Arc<Metrics>,
     table: Table,
@@ -185,7 +186,12 @@ impl Gateway {
             rules: rules?,
             tokens,
             managed: Arc::new(Managed::new(settings.identity_names())),
-            signer: Signer::new(&settings.session.keys, settings.server.public_url.as_str(), clock::unix_now_ms())?,
+            signer: Signer::new(
+                &settings.session.keys,
+                settings.server.public_url.as_str(),
+                clock::unix_now_ms(),
+                before.map(|b| &b.signer),
+            )?,
             trust: Trust::new(settings.server.trusted_proxies.clone()),
             via: shared.instance.clone(),
             hsts: hsts.and_then(|s| HeaderValue::try_from(format!("max-age={s}")).ok()),
@@ -200,6 +206,7 @@ impl Gateway {
             providers,
             issuers,
             machines,
+            token_lookups: shared.metrics.lookups("token"),
             settings,
         })
     }

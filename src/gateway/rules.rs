@@ -51,7 +51,7 @@ impl Rules {
             Target::Url(_) | Target::Unix(_) => Some(Upstream::new(&route.upstream, workers)?),
         };
         let policy = match &route.access {
-            Access::Policy(policy) => Some(Policy::new(policy)),
+            Access::Policy(policy) => Some(Policy::new(policy, route.mode)),
             _ => None,
         };
         debug_assert!(route.providers.iter().all(|index| *index < settings.providers.len()), "cross-checked at load");

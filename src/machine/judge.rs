@@ -61,6 +61,15 @@ pub(super) enum By {
     Signature(TokenIssuer),
 }
 
+/// How a token can be judged.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Way {
+    /// By the provider of this index.
+    Ask(usize),
+    /// By its signature.
+    Verify(TokenIssuer),
+}
+
 pub struct Machines {
     /// As in the settings, and so are `issuers`.
     pub(super) providers: Vec<Arc<Provider>>,
@@ -73,9 +82,10 @@ pub struct Machines {
     /// What a provider refused a moment ago.
     pub(super) refused: Bounded<Digest, ()>,
     pub(super) lookups: Flights<Digest, Result<Known, Arc<Error>>>,
-    /// Of refusals, by address and by user name; they outlive a configuration.
+    /// Of refusals, by address; it outlives a configuration.
     pub(super) limiter: Arc<Limiter>,
-    pub(super) by_user: Arc<Rate<Digest>>,
+    /// Of wrong passwords, by user.
+    pub(super) by_user: Rate<Digest>,
     pub(super) refused_per_minute: u32,
     pub(super) control: Handle,
     /// Under which passwords are remembered: it is nowhere else, and gone with the process.
@@ -101,7 +111,7 @@ impl Machines {
             refused: Bounded::new(MOST_REFUSED),
             lookups: Flights::default(),
             limiter: Arc::clone(&state.token_limiter),
-            by_user: Arc::clone(&state.password_limiter),
+            by_user: Rate::default(),
             refused_per_minute: settings.server.limits.refused_tokens_per_minute,
             secret: hmac::Key::new(hmac::HMAC_SHA256, &random::bytes::<32>()),
             control,
@@ -126,8 +136,9 @@ impl Machines {
         }
     }
 
-    pub(super) fn user_digest(&self, provider: usize, user: &str) -> Digest {
-        self.keyed(&[&provider_bytes(Some(provider)), user.as_bytes()])
+    /// Under which a provider's answer about something is remembered: another one may say something else.
+    pub(super) fn of_provider(&self, provider: usize, what: &[u8]) -> Digest {
+        self.keyed(&[&provider_bytes(Some(provider)), what])
     }
 
     fn keyed(&self, parts: &[&[u8]]) -> Digest {
@@ -170,18 +181,22 @@ impl Machines {
                 Some(provider) => self.by_password(route, provider, basic, digest, client).await?,
                 None => return Err(Error::new(Kind::Token, "user names and passwords are not taken here")),
             },
-            Credentials::Bearer(token) => match self.way(route, token) {
-                Ok(By::Introspection(provider)) => self.introspected(provider, token, digest, client).await?,
-                _ => {
-                    let judged = self.signed(route, token).await;
-                    match &judged {
-                        Ok(known) => self.remember(digest, known, BELIEVED),
-                        Err(e) if e.kind() == Kind::Token => drop(self.limiter.admit(client, self.refused_per_minute)),
-                        Err(_) => {}
+            Credentials::Bearer(token) => {
+                let judged = match self.way(route, token) {
+                    // Counted by itself: what costs a call is counted before.
+                    Ok(Way::Ask(provider)) => {
+                        return self.introspected(provider, token, digest, client).await?.admitted(route);
                     }
-                    judged?
+                    Ok(Way::Verify(issuer)) => self.signed(issuer, token).await,
+                    Err(error) => Err(error),
+                };
+                match &judged {
+                    Ok(known) => self.remember(digest, known, BELIEVED),
+                    Err(e) if e.kind() == Kind::Token => drop(self.limiter.admit(client, self.refused_per_minute)),
+                    Err(_) => {}
                 }
-            },
+                judged?
+            }
         };
         known.admitted(route)
     }
@@ -196,21 +211,21 @@ impl Machines {
     ///
     /// SECURITY: the token of an issuer that nobody here knows is sent nowhere; one that any of the route's issuers can
     /// judge by its signature is not sent either.
-    fn way(&self, route: &settings::Machine, token: &str) -> Result<By> {
-        let asked = route.introspect.map(By::Introspection);
+    pub(super) fn way(&self, route: &settings::Machine, token: &str) -> Result<Way> {
+        let asked = route.introspect.map(Way::Ask);
         let refused = |what| Error::new(Kind::Token, what);
         let Some(iss) = peek_issuer(token) else {
             return asked.ok_or_else(|| refused("not a signed token that names its issuer"));
         };
         let is = |issuer: TokenIssuer| self.iss(issuer) == Some(iss.as_str());
-        let signed = route.issuers.iter().copied().find(|issuer| is(*issuer)).map(By::Signature);
+        let signed = route.issuers.iter().copied().find(|issuer| is(*issuer)).map(Way::Verify);
         let asked = asked.filter(|_| route.introspect.is_some_and(|at| is(TokenIssuer::Provider(at))));
         signed.or(asked).ok_or_else(|| refused("of an issuer that is not trusted here"))
     }
 
-    pub(super) async fn signed(&self, route: &settings::Machine, token: &str) -> Result<Known> {
+    /// A JWT, by the keys of its issuer.
+    pub(super) async fn signed(&self, issuer: TokenIssuer, token: &str) -> Result<Known> {
         let refused = |what| Error::new(Kind::Token, what);
-        let By::Signature(issuer) = self.way(route, token)? else { return Err(refused("not a signed token")) };
         let (checked, source) = match issuer {
             TokenIssuer::Provider(at) => {
                 let provider = self.providers.get(at).ok_or_else(|| refused("of an issuer that is gone"))?;
@@ -309,6 +324,10 @@ impl Known {
     /// SECURITY: AT-01, JX-14, BX-04. A token that holds, and is meant for somebody else, is none for here: asked for each
     /// request, since the same token may come to another route.
     fn admitted(self, route: &settings::Machine) -> Result<Arc<Machine>> {
+        // Found out for another route, by somebody whom this one does not ask.
+        if !self.by.counts(route) {
+            return Err(Error::new(Kind::Token, "of an issuer that is not trusted here"));
+        }
         // Whoever signed in is meant for wherever that sign-in counts.
         if matches!(self.by, By::Password(_)) {
             return Ok(self.machine);

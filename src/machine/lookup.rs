@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Machine;
 use super::credentials::Basic;
 use super::introspection;
-use super::judge::{By, Digest, Known, Machines};
+use super::judge::{By, Digest, Known, Machines, Way};
 use crate::clock;
 use crate::config::settings;
 use crate::error::{Error, Kind, Result};
@@ -22,6 +22,17 @@ const REFUSED: Duration = Duration::from_secs(10);
 /// Wrong passwords that one user name may have within a minute, from everywhere.
 const PASSWORDS_PER_MINUTE: u32 = 10;
 
+/// One question to a provider.
+struct Asked {
+    /// Of the credentials.
+    digest: Digest,
+    /// The same, of this provider's alone.
+    of_provider: Digest,
+    client: IpAddr,
+    /// Whose password it is.
+    user: Option<Digest>,
+}
+
 impl Machines {
     /// An opaque token, by introspection (RFC 7662) at the provider of this index.
     pub(super) async fn introspected(
@@ -31,8 +42,9 @@ impl Machines {
         digest: Digest,
         client: IpAddr,
     ) -> Result<Known> {
+        let asked = Asked { digest, of_provider: self.of_provider(provider, &digest), client, user: None };
         let (this, token) = (Arc::clone(self), Secret::new(token));
-        self.once(digest, client, None, async move { this.introspect(provider, token).await }).await
+        self.once(asked, async move { this.introspect(provider, token).await }).await
     }
 
     /// A user name and password, at the password grant of the provider of this index.
@@ -47,7 +59,8 @@ impl Machines {
         let (this, route) = (Arc::clone(self), route.clone());
         let (user, password) = (basic.user.clone(), basic.password.clone());
         let work = async move { this.password(&route, provider, &user, &password).await };
-        self.once(digest, client, Some(self.user_digest(provider, &basic.user)), work).await
+        let counted = self.of_provider(provider, basic.user.as_bytes());
+        self.once(Asked { digest, of_provider: digest, client, user: Some(counted) }, work).await
     }
 
     /// Runs `work` unless its outcome is known, or somebody waits for it already.
@@ -56,12 +69,11 @@ impl Machines {
     /// may be.
     async fn once(
         self: &Arc<Self>,
-        digest: Digest,
-        client: IpAddr,
-        user: Option<Digest>,
+        asked: Asked,
         work: impl Future<Output = Result<Known>> + Send + 'static,
     ) -> Result<Known> {
-        if self.refused.find(&digest).is_some() {
+        let Asked { digest, of_provider, client, user } = asked;
+        if self.refused.find(&of_provider).is_some() {
             return Err(Error::new(Kind::Token, "the provider refused it a moment ago"));
         }
         let start = || {
@@ -70,22 +82,22 @@ impl Machines {
             let this = Arc::clone(self);
             counted.then_some(async move {
                 let outcome = work.await;
-                match &outcome {
-                    Ok(known) => {
-                        this.limiter.forgive(client, this.refused_per_minute);
-                        if let Some(user) = user {
-                            this.by_user.forgive(&user, PASSWORDS_PER_MINUTE);
-                        }
-                        this.remember(digest, known, BELIEVED);
+                if outcome.as_ref().is_err_and(|error| error.kind() == Kind::Token) {
+                    this.refused.put(of_provider, (), 1, REFUSED);
+                } else {
+                    // It was good, or the provider's fault, which is nobody else's.
+                    this.limiter.forgive(client, this.refused_per_minute);
+                    if let Some(user) = user {
+                        this.by_user.forgive(&user, PASSWORDS_PER_MINUTE);
                     }
-                    Err(error) if error.kind() == Kind::Token => this.refused.put(digest, (), 1, REFUSED),
-                    // The provider's fault is nobody else's.
-                    Err(_) => this.limiter.forgive(client, this.refused_per_minute),
+                }
+                if let Ok(known) = &outcome {
+                    this.remember(digest, known, BELIEVED);
                 }
                 outcome.map_err(Arc::new)
             })
         };
-        match self.lookups.join(digest, &self.control, start).await {
+        match self.lookups.join(of_provider, &self.control, start).await {
             Some(outcome) => outcome.map_err(|e| Error::new(e.kind(), e.to_string())),
             None => Err(Error::new(Kind::RateLimited, format!("too many refused tokens or passwords from {client}"))),
         }
@@ -109,7 +121,12 @@ impl Machines {
         let granted = provider.password(user, password, denying).await;
         let granted = granted.map_err(|e| if e.kind() == Kind::Token { e } else { no_verdict(e) })?;
         let PasswordGrant { access, claims } = granted;
-        let Some(mut claims) = claims else { return self.signed(route, access.expose()).await };
+        let Some(mut claims) = claims else {
+            return match self.way(route, access.expose())? {
+                Way::Ask(provider) => self.introspect(provider, access).await,
+                Way::Verify(issuer) => self.signed(issuer, access.expose()).await,
+            };
+        };
         // Believed for its own time, however long the ID token would be.
         claims.insert("exp".to_owned(), (clock::unix_now() + BELIEVED.as_secs()).into());
         let source = self.source_of_provider(provider.settings());

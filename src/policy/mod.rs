@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::config::settings;
+use crate::config::settings::{self, Mode};
 use filter::{Bits, FEW_RULES};
 use names::Folded;
 use rule::{Email, Rule};
@@ -61,12 +61,19 @@ impl<'a> Facts<'a> {
             method,
         }
     }
+
+    /// Of somebody who has signed in, not of a token and not of nobody.
+    fn is_person(&self) -> bool {
+        self.known && self.issuer.is_none()
+    }
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Decision {
     Allow,
     Deny(Refusal),
+    /// Signed in and refused, where refusals of people are only watched.
+    Observe(Refusal),
     /// Nobody is known, and no rule about network and method alone says yes or no.
     SignIn,
     /// It hangs on a claim that was never looked for.
@@ -124,16 +131,18 @@ pub struct Policy {
     deny: Vec<Rule>,
     /// PERF: an address is folded only where a rule compares one.
     reads_email: bool,
+    mode: Mode,
 }
 
 impl Policy {
-    pub fn new(policy: &settings::Policy) -> Self {
+    pub fn new(policy: &settings::Policy, mode: Mode) -> Self {
         let rules = || policy.allow.iter().chain(&policy.deny);
         Self {
             name: policy.name.as_deref().map(Box::from),
             allow: policy.allow.iter().map(Rule::new).collect(),
             deny: policy.deny.iter().map(Rule::new).collect(),
             reads_email: rules().any(|r| !r.email.is_empty() || !r.email_domain.is_empty()),
+            mode,
         }
     }
 
@@ -148,7 +157,7 @@ impl Policy {
         let bits = if many { Bits::of_facts(facts, email) } else { Bits::ALL };
         let denied = find(&self.deny, List::Deny, facts, (email, bits), trace);
         if let Found::Yes(number) = denied {
-            return Decision::Deny(Refusal::Rule(number));
+            return self.refuse(facts, Refusal::Rule(number));
         }
         // SECURITY: L-25: an address that the provider does not vouch for is anybody's; it lets nobody in. One with two
         // `@` has no domain that every program agrees on.
@@ -163,10 +172,17 @@ impl Policy {
         // `deny` alone: everybody but those. Without either, nobody.
         let everybody = self.allow.is_empty() && !self.deny.is_empty();
         match (denied, allowed) {
-            (_, Found::No) if !everybody => Decision::Deny(Refusal::NoAllow),
+            (_, Found::No) if !everybody => self.refuse(facts, Refusal::NoAllow),
             // SECURITY: a `deny` that might match is not one that does not.
             (Found::Unknown, _) | (_, Found::Unknown) => Decision::Unknown,
             _ => Decision::Allow,
+        }
+    }
+
+    fn refuse(&self, facts: &Facts<'_>, refusal: Refusal) -> Decision {
+        match self.mode {
+            Mode::Observe if facts.is_person() => Decision::Observe(refusal),
+            Mode::Enforce | Mode::Observe => Decision::Deny(refusal),
         }
     }
 

@@ -28,7 +28,7 @@ fn decide(policy: &settings::Policy, person: &Person) -> Decision {
         provider: Some("main"),
         ..nobody()
     };
-    Policy::new(policy).decide(&facts, &mut ())
+    Policy::new(policy, Mode::Enforce).decide(&facts, &mut ())
 }
 
 fn nobody() -> Facts<'static> {
@@ -177,7 +177,7 @@ fn a_refusal_names_its_rule() {
         (&allow(vec![]), Refusal::Rule(0), "deny[1]"),
         (&allow(vec![]), Refusal::NoAllow, "no allow matches"),
     ] {
-        assert_eq!(Policy::new(policy).name(refusal).to_string(), want);
+        assert_eq!(Policy::new(policy, Mode::Enforce).name(refusal).to_string(), want);
     }
 }
 
@@ -196,7 +196,7 @@ fn each_rule_that_was_tried_is_told() {
     };
     let (groups, mut seen) = (strings(&["Staff"]), Seen::default());
     let facts = Facts { known: true, groups: &groups, ..nobody() };
-    assert_eq!(Policy::new(&policy).decide(&facts, &mut seen), Decision::Allow);
+    assert_eq!(Policy::new(&policy, Mode::Enforce).decide(&facts, &mut seen), Decision::Allow);
     let want = [(List::Deny, 0, Answer::No), (List::Allow, 0, Answer::No), (List::Allow, 1, Answer::Yes)];
     assert_eq!(seen.0, want);
 }
@@ -222,7 +222,7 @@ fn l_25_a_rule_among_many_is_not_passed_over() {
     }
     assert_eq!(decide(&deny(nobodys().collect()), &ann()), Decision::Allow);
     let network = settings::Rule { network: vec!["192.0.2.0/24".parse().unwrap()], ..Default::default() };
-    let policy = Policy::new(&deny(nobodys().chain([network]).collect()));
+    let policy = Policy::new(&deny(nobodys().chain([network]).collect()), Mode::Enforce);
     for known in [true, false] {
         assert_eq!(
             policy.decide(&Facts { known, ..nobody() }, &mut ()),

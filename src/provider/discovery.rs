@@ -74,8 +74,9 @@ impl Metadata {
         let aliases = document.get("mtls_endpoint_aliases").and_then(Value::as_object);
         let aliases = aliases.filter(|_| settings.client_cert.is_some());
         let optional = |name| {
-            let alias = aliases.filter(|aliases| MTLS_ALIASES.contains(&name) && aliases.contains_key(name));
-            endpoint(alias.unwrap_or(document), name, &settings.issuer, settings.insecure)
+            let has = |aliases: &&Map<String, Value>| aliases.get(name).is_some_and(|alias| !alias.is_null());
+            let place = aliases.filter(|_| MTLS_ALIASES.contains(&name)).filter(has).unwrap_or(document);
+            endpoint(place, name, &settings.issuer, settings.insecure)
         };
         let required = |name| {
             optional(name)?

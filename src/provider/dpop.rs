@@ -82,6 +82,7 @@ impl Dpop {
             nonces.clear();
         }
         nonces.insert(server, nonce.to_owned());
+        drop(nonces);
         matches!(response.status(), StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED) && asks_for_nonce(response)
     }
 

@@ -1,14 +1,20 @@
 //! Sign-out at the provider: where the browser goes (RP-Initiated Logout 1.0) and what becomes of the tokens (RFC 7009).
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::provider::client_auth::Form;
-use crate::provider::discovery::Metadata;
 use crate::provider::{Provider, http};
 use crate::secret::Secret;
 
 const ENDPOINT: &str = "revocation";
+
+/// Before a revocation is tried again.
+const PAUSES: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(30), Duration::from_secs(180)];
+
+/// Tokens that wait to be revoked while the provider is away; further ones are left to expire.
+pub(super) const MAX_WAITING: usize = 1000;
 
 impl Provider {
     /// Whether an ID token is of any use after the sign-in: as a hint at sign-out.
@@ -40,20 +46,38 @@ impl Provider {
         let tokens = [("refresh_token", refresh), ("access_token", access)];
         let this = self.clone();
         self.control.spawn(async move {
-            let Ok(metadata) = this.metadata().await else { return };
             for (hint, token) in tokens {
                 let Some(token) = token else { continue };
-                if let Err(e) = this.revoke_one(&metadata, hint, &token).await {
+                if let Err(e) = this.revoke_patiently(hint, &token).await {
                     tracing::warn!(target: "doorward::provider", provider = %this.name(), token = hint, kind = e.kind().as_str(), error = %e, "a token could not be revoked");
                 }
             }
         });
     }
 
-    async fn revoke_one(&self, metadata: &Metadata, hint: &str, token: &Secret) -> Result<()> {
+    /// Again after a while, where the provider is away: the token is still good there (RFC 7009 §2.2.1, RV-01).
+    async fn revoke_patiently(self: &Arc<Self>, hint: &str, token: &Secret) -> Result<()> {
+        let mut outcome = self.revoke_one(hint, token).await;
+        let mut place = None;
+        for pause in PAUSES {
+            if !outcome.as_ref().is_err_and(|e| e.kind() == Kind::ProviderUnavailable) {
+                break;
+            }
+            place = place.or_else(|| self.revocations.try_acquire().ok());
+            if place.is_none() {
+                break;
+            }
+            tokio::time::sleep(pause).await;
+            outcome = self.revoke_one(hint, token).await;
+        }
+        outcome
+    }
+
+    async fn revoke_one(self: &Arc<Self>, hint: &str, token: &Secret) -> Result<()> {
+        let metadata = self.metadata().await?;
         let Some(endpoint) = &metadata.revocation_endpoint else { return Ok(()) };
         let form = Form::new(&[("token", token.expose()), ("token_type_hint", hint)]);
-        let response = self.post(ENDPOINT, endpoint, &form, metadata).await?;
+        let response = self.post(ENDPOINT, endpoint, &form, &metadata).await?;
         if response.status().is_success() { Ok(()) } else { Err(http::refusal(ENDPOINT, &response)) }
     }
 }

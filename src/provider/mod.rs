@@ -34,6 +34,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use jsonwebtoken::Algorithm;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 pub use self::authorize::{AuthorizationRequest, pkce_challenge};
@@ -72,6 +73,8 @@ pub struct Provider {
     http: Arc<Http>,
     client: Client,
     dpop: Option<Dpop>,
+    /// Places for those who wait to revoke a token.
+    revocations: Semaphore,
     metadata: ArcSwapOption<Metadata>,
     discovery: Flight<Result<Arc<Metadata>, Arc<Error>>>,
     discovery_failed: Mutex<Option<(Instant, Arc<Error>)>>,
@@ -106,6 +109,7 @@ impl Provider {
             control,
             http: Arc::new(Http::new(settings, observer)?),
             client: Client::new(settings)?,
+            revocations: Semaphore::new(logout::MAX_WAITING),
             dpop: dpop_key.filter(|_| settings.dpop).map(Dpop::new),
             metadata: ArcSwapOption::new(match &settings.kind {
                 settings::ProviderKind::Oidc => None,

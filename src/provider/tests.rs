@@ -78,6 +78,36 @@ async fn b_18_rv_01_sign_out_names_the_client_and_revokes_both_tokens() {
 }
 
 #[tokio::test]
+async fn rv_01_a_provider_that_is_away_is_told_later_and_one_that_refuses_is_not_asked_again() {
+    let op = Op::new().await;
+    // No call may time out while the clock is moved on.
+    let provider = op.provider(|settings| settings.timeout = Duration::from_secs(86_400));
+    provider.metadata().await.unwrap();
+    tokio::time::pause();
+    let calls = async |answers: Vec<Answer>, want: usize| {
+        let before = op.seen("/revoke").len();
+        op.put_all("/revoke", answers);
+        provider.revoke(Some(Secret::new("rt")), None);
+        let began = Instant::now();
+        while op.seen("/revoke").len() - before < want || provider.revocations.available_permits() < logout::MAX_WAITING
+        {
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        let took = began.elapsed();
+        for _ in 0..5000 {
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        assert_eq!(op.seen("/revoke").len() - before, want);
+        took
+    };
+    let away = || Answer::json(503, "");
+    assert!(calls(vec![away(), away(), Answer::json(200, "")], 3).await >= Duration::from_secs(35));
+    assert!(calls(vec![away()], 4).await >= Duration::from_secs(215));
+    calls(vec![Answer::json(400, json!({"error": "unsupported_token_type"}))], 1).await;
+    calls(vec![Answer::json(200, "")], 1).await;
+}
+
+#[tokio::test]
 async fn settings_that_cannot_work_are_refused_and_calls_are_observed() {
     let op = Op::new().await;
     let calls = Arc::new(AtomicUsize::new(0));

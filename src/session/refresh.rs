@@ -221,7 +221,8 @@ impl Session {
         let custom = identity.kept.values().flatten();
         let groups: usize = identity.groups.iter().chain(custom).map(|g| g.len() * 2 + 24).sum();
         let held = [&tokens.access, &tokens.refresh, &tokens.id];
-        let tokens: usize = held.iter().filter_map(|t| t.as_ref()).map(|t| t.expose().len()).sum();
+        // Twice: what is presented upstream is held as a header value besides.
+        let tokens: usize = held.iter().filter_map(|t| t.as_ref()).map(|t| t.expose().len() * 2).sum();
         u32::try_from(1024 + groups + tokens).unwrap_or(u32::MAX)
     }
 }

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 
 use super::Session;
 use super::ends::Ends;
-use super::limit::{Limiter, Rate};
+use super::limit::Limiter;
 use super::refresh::Refreshes;
 use crate::config::settings;
 use crate::error::{Error, Kind, Result};
@@ -33,8 +33,6 @@ pub struct State {
     pub logout_limiter: Limiter,
     /// The limit on refused tokens of machines.
     pub token_limiter: Arc<Limiter>,
-    /// The limit on wrong passwords, by the hash of the user's name.
-    pub password_limiter: Arc<Rate<[u8; 32]>>,
     memory: Memory,
     /// In cookie mode: who was seen.
     seen: Memory,
@@ -114,7 +112,6 @@ impl State {
             limiter: Limiter::default(),
             logout_limiter: Limiter::default(),
             token_limiter: Arc::default(),
-            password_limiter: Arc::default(),
             memory: Memory::new(MEMORY_BYTES),
             seen: Memory::new(SEEN_BYTES),
             redis: Mutex::default(),

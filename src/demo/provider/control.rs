@@ -166,6 +166,8 @@ pub struct Stats {
     pub client_grants: Outcomes,
     /// Token requests with `grant_type=password`.
     pub password_grants: Outcomes,
+    /// Token exchanges.
+    pub exchanges: Outcomes,
     /// Logout tokens that were sent; refused are also those that nobody answered.
     pub logout_tokens: Outcomes,
     /// Spent refresh tokens that were presented again.

@@ -35,7 +35,8 @@ pub(super) fn document(issuer: &str, options: &Options) -> Value {
         "scopes_supported": ["openid", "profile", "email", "groups", "offline_access"],
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
-        "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials", "password"],
+        "grant_types_supported":
+            ["authorization_code", "refresh_token", "client_credentials", "password", super::machine::EXCHANGE],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": [SigningAlg::Rs256.as_str(), SigningAlg::Es256.as_str()],
         "token_endpoint_auth_methods_supported": client_auth,
@@ -45,7 +46,7 @@ pub(super) fn document(issuer: &str, options: &Options) -> Value {
         "prompt_values_supported": ["none", "login", "select_account"],
         "claims_supported": [
             "iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "sid", "acr", "amr",
-            "email", "email_verified", "name", "preferred_username", "groups",
+            "email", "email_verified", "name", "given_name", "family_name", "preferred_username", "groups",
         ],
         "authorization_response_iss_parameter_supported": true,
         "backchannel_logout_supported": true,

@@ -1,11 +1,12 @@
-//! What machines use: the client credentials and password grants (RFC 6749 §4.4, §4.3), access tokens that anybody can
-//! verify (RFC 9068), and introspection of those that nobody else can read (RFC 7662).
+//! What machines use: the client credentials and password grants (RFC 6749 §4.4, §4.3), token exchange (RFC 8693), access
+//! tokens that anybody can verify (RFC 9068), and introspection of those that nobody else can read (RFC 7662).
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
+use super::client::Refused;
 use super::control::Fault;
 use super::store::{Issued, SignIn, random_id};
 use super::{Shared, client, token};
@@ -15,6 +16,9 @@ use crate::error::Result;
 
 /// For whom access tokens are meant where nobody says.
 pub(super) const AUDIENCE: &str = "demo-api";
+
+pub(super) const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
 
 /// Seconds.
 const ACCESS_TOKEN_TTL: u64 = 300;
@@ -52,6 +56,27 @@ pub(super) fn client_credentials(shared: &Shared, params: &Params, fault: Option
         "access_token": token, "token_type": "Bearer", "expires_in": ACCESS_TOKEN_TTL, "scope": scope,
     });
     web::json(StatusCode::OK, &answer)
+}
+
+/// A token for another audience, of a person's own (RFC 8693). It says whose it is; the subject has to be still good.
+pub(super) fn exchange(shared: &Shared, params: &Params, fault: Option<&Fault>) -> Result<Page, Refused> {
+    let refused = |why| Refused::new("invalid_request", why);
+    if params.one("subject_token_type") != Some(ACCESS_TOKEN_TYPE) {
+        return Err(refused("subject_token_type is missing or not supported"));
+    }
+    let subject = params.one("subject_token").ok_or_else(|| refused("subject_token is missing"))?;
+    let granted = shared.store().granted(subject).map(|grant| grant.sign_in.user.clone());
+    let user = granted.ok_or_else(|| refused("the subject_token is unknown, expired or revoked"))?;
+    let aud = params.one("audience").or_else(|| params.one("resource")).unwrap_or(AUDIENCE);
+    let scope = params.one("scope").unwrap_or_default();
+    let Ok(token) = access_token(shared, &user, scope, aud, fault) else {
+        return Ok(web::empty(StatusCode::INTERNAL_SERVER_ERROR));
+    };
+    let answer = json!({
+        "access_token": token, "issued_token_type": ACCESS_TOKEN_TYPE, "token_type": "Bearer",
+        "expires_in": ACCESS_TOKEN_TTL, "scope": scope,
+    });
+    Ok(web::json(StatusCode::OK, &answer))
 }
 
 /// What a sign-in of this user would have been granted, if that is the password.

@@ -1,5 +1,5 @@
 //! A small OpenID provider (authorization-code flow with PKCE, refresh, PAR, sign-out, back-channel logout, and what
-//! machines use: client credentials, password, introspection) for `doorward demo` and for tests, which make it fail through [`Control`].
+//! machines use: client credentials, token exchange, password, introspection) for `doorward demo` and for tests, which make it fail through [`Control`].
 //!
 //! It knows one client and a handful of users, keeps everything in memory, and listens on loopback only. It is not for
 //! production and does not try to be: passwords are plain, and a user signs in with one click.

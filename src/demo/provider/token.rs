@@ -21,6 +21,11 @@ pub(super) async fn token(shared: &Shared, params: &Params, headers: &HeaderMap,
             count(shared, params, true);
             machine::client_credentials(shared, params, fault)
         }
+        Ok(()) if params.one("grant_type") == Some(machine::EXCHANGE) => {
+            let outcome = machine::exchange(shared, params, fault);
+            count(shared, params, outcome.is_ok());
+            outcome.unwrap_or_else(|refused| refused.page())
+        }
         authenticated => {
             let outcome = authenticated.and_then(|()| grant(shared, params));
             count(shared, params, outcome.is_ok());
@@ -83,6 +88,7 @@ fn count(shared: &Shared, params: &Params, ok: bool) {
         Some("authorization_code") => stats.code_grants.count(ok),
         Some("client_credentials") => stats.client_grants.count(ok),
         Some("password") => stats.password_grants.count(ok),
+        Some(machine::EXCHANGE) => stats.exchanges.count(ok),
         Some("refresh_token") => stats.refresh_grants.count(ok),
         _ => {}
     }

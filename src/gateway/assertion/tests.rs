@@ -14,8 +14,17 @@ const OLD: &str = "the old key, thirty-two bytes long..";
 const NEW: &str = "the new key, thirty-two bytes long..";
 
 fn signer(keys: &[&str], now_ms: u64) -> Signer {
+    reloaded(keys, now_ms, None)
+}
+
+fn reloaded(keys: &[&str], now_ms: u64, before: Option<&Signer>) -> Signer {
     let keys: Vec<Secret> = keys.iter().map(|key| Secret::new(*key)).collect();
-    Signer::new(&keys, "https://app.example.com", now_ms).unwrap()
+    Signer::new(&keys, "https://app.example.com", now_ms, before).unwrap()
+}
+
+fn kid(token: &str) -> Value {
+    let header = jsonwebtoken::decode_header(token).unwrap();
+    header.kid.unwrap().into()
 }
 
 fn machine(identity: Identity, client: Option<&str>) -> Machine {
@@ -120,28 +129,46 @@ fn keys_change_at_midnight_and_whoever_keeps_the_set_notices_nothing() {
     let keys = set(keys["keys"].as_array().unwrap());
     assert!(jws::verify(&after, &keys, &[Algorithm::ES256], None).is_ok(), "tomorrow's key was published today");
     assert!(verified(&before, &signer, midnight).is_ok(), "yesterday's still is");
-    let kid = |token: &str| verified(token, &signer, midnight).unwrap().header["kid"].clone();
     assert_ne!(kid(&before), kid(&after));
     assert!(verified(&before, &signer, midnight + DAY_MS).is_err(), "two days on it is gone");
 }
 
 #[test]
-fn every_instance_has_the_same_keys_and_a_key_signs_only_after_it_was_published() {
-    let steps = [signer(&[OLD], NOW_MS), signer(&[NEW, OLD], NOW_MS), signer(&[NEW], NOW_MS)];
-    assert_eq!(steps[1].published(NOW_MS), signer(&[NEW, OLD], NOW_MS).published(NOW_MS));
-    let tokens = steps.each_ref().map(|step| made(step, &alice(), "a", NOW_MS));
-    // Whoever has fetched the set at one step knows what is signed at the next, and at the one before.
-    for (published, signed) in [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 2)] {
-        assert!(verified(&tokens[signed], &steps[published], NOW_MS).is_ok(), "{published} {signed}");
-    }
-    assert!(verified(&tokens[1], &steps[2], NOW_MS).is_err(), "a key that is gone signs for nobody");
-    let published: Value = serde_json::from_slice(&steps[1].published(NOW_MS)).unwrap();
+fn every_instance_has_the_same_keys_and_publishes_those_of_every_session_key() {
+    let (signer, replica) = (signer(&[NEW, OLD], NOW_MS), signer(&[NEW, OLD], NOW_MS));
+    assert_eq!(signer.published(NOW_MS), replica.published(NOW_MS));
+    let token = made(&signer, &alice(), "a", NOW_MS);
+    assert!(verified(&token, &replica, NOW_MS).is_ok());
+    let published: Value = serde_json::from_slice(&signer.published(NOW_MS)).unwrap();
     let keys = published["keys"].as_array().unwrap();
     let kids: BTreeSet<&str> = keys.iter().map(|key| key["kid"].as_str().unwrap()).collect();
-    assert_eq!((keys.len(), kids.len()), (6, 6), "three days of each session key");
+    assert_eq!((keys.len(), kids.len()), (6, 6), "three days of each");
     for key in keys {
         let members: BTreeSet<&str> = key.as_object().unwrap().keys().map(String::as_str).collect();
         assert!(["alg", "crv", "kid", "kty", "use", "x", "y"].iter().all(|m| members.contains(m)), "{members:?}");
         assert!(!members.contains("d"));
     }
+}
+
+#[test]
+fn a_session_key_that_a_reload_brings_signs_when_it_has_been_published_for_an_hour() {
+    let noon = NOW_MS + DAY_MS / 2;
+    let before = signer(&[OLD], NOW_MS);
+    let during = reloaded(&[NEW, OLD], noon, Some(&before));
+    let (old, new) = (made(&before, &alice(), "a", noon), made(&signer(&[NEW], noon), &alice(), "a", noon));
+    assert!(verified(&new, &during, noon).is_ok(), "published at once");
+    for (at, signs) in [(noon, &old), (noon + KEPT_MS - 1, &old), (noon + KEPT_MS, &new), (noon + KEPT_MS + 1, &new)] {
+        assert_eq!(kid(&made(&during, &alice(), "a", at)), kid(signs), "{}", at - noon);
+    }
+    // Another reload does not begin the hour anew; without the old key there is no choice.
+    let again = reloaded(&[NEW, OLD], noon + KEPT_MS, Some(&during));
+    assert_eq!(kid(&made(&again, &alice(), "a", noon + KEPT_MS)), kid(&new));
+    let at_once = reloaded(&[NEW], noon + 1, Some(&during));
+    assert_eq!(kid(&made(&at_once, &alice(), "a", noon + 1)), kid(&new));
+    assert!(verified(&old, &at_once, noon + 1).is_err(), "a key that is gone verifies nothing");
+    // Appended first, as several instances do it, it was known for long when it comes to the front.
+    let appended = reloaded(&[OLD, NEW], noon, Some(&before));
+    let moved = reloaded(&[NEW, OLD], noon + KEPT_MS, Some(&appended));
+    assert_eq!(kid(&made(&appended, &alice(), "a", noon + KEPT_MS)), kid(&old));
+    assert_eq!(kid(&made(&moved, &alice(), "a", noon + KEPT_MS)), kid(&new));
 }

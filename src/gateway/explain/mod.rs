@@ -398,10 +398,10 @@ fn sent(
 ) -> Result<Sent, Error> {
     let mut headers = parts.headers.clone();
     forward::prepare(gateway, exchange, admitted, rules, &mut headers, None)?;
-    match &rules.presents {
+    match forward::presented(rules, exchange) {
         None => {}
         // Which one it would be is the provider's to say.
-        Some(presents) if !presents.is_somebodys() || exchange.who().is_some() => {
+        Some(presents) if !presents.is_somebodys() || exchange.who().is_some_and(|who| rules.vouched(who)) => {
             headers.insert(AUTHORIZATION, HeaderValue::from_static("-"));
         }
         Some(_) => {

@@ -44,7 +44,7 @@ impl World {
             refused: Bounded::new(MOST_REFUSED),
             lookups: Flights::default(),
             limiter: Arc::default(),
-            by_user: Arc::default(),
+            by_user: Rate::default(),
             refused_per_minute,
             control: Handle::current(),
             secret: hmac::Key::new(hmac::HMAC_SHA256, &random::bytes::<32>()),
@@ -235,6 +235,58 @@ async fn jx_30_an_opaque_token_is_refused_and_nobody_is_asked() {
         assert_eq!(world.kind(&route(&["api"]), token).await, Some(Kind::Token), "{token}");
     }
     assert_eq!(world.fetches() + world.op.seen("/introspect").len(), 0);
+}
+
+/// The same world, whose providers 0 and 1 say so of every token.
+async fn asking(said: [Value; 2], refused_per_minute: u32) -> (World, Arc<Op>) {
+    let mut world = World::new(refused_per_minute).await;
+    let other = Op::new().await;
+    for (op, said) in [(&world.op, &said[0]), (&other, &said[1])] {
+        op.discovery(json!({"introspection_endpoint": format!("{}/introspect", op.issuer)}));
+        op.put("/introspect", Answer::json(200, said));
+    }
+    let second = other.provider(|_| {});
+    Arc::get_mut(&mut world.machines).unwrap().providers.push(second);
+    (world, other)
+}
+
+fn introspecting(provider: usize) -> settings::Machine {
+    settings::Machine { introspect: Some(provider), ..route(&["api"]) }
+}
+
+#[tokio::test]
+async fn in_01_in_03_many_that_wait_are_one_call_and_none_of_them_counts_as_refused() {
+    let good = json!({"active": true, "sub": "alice", "aud": "api", "client_id": "app"});
+    let (world, _other) = asking([good, json!({})], 5).await;
+    let route = introspecting(0);
+    let all = join_all((0..1_000).map(|_| world.ask(&route, "opaque"))).await;
+    assert!(all.iter().all(Result::is_ok));
+    let seen = world.op.seen("/introspect");
+    assert_eq!(seen.len(), 1);
+    assert_eq!((seen[0].form["token"].as_str(), seen[0].headers.contains_key("authorization")), ("opaque", true));
+}
+
+#[tokio::test]
+async fn bx_04_what_one_provider_says_of_a_token_is_nothing_to_another() {
+    let good = json!({"active": true, "sub": "alice", "aud": "api", "client_id": "app"});
+    let (world, other) = asking([json!({"active": false}), good], 600).await;
+    let (first, second) = (introspecting(0), introspecting(1));
+    for _ in 0..3 {
+        assert_eq!(world.kind(&first, "opaque").await, Some(Kind::Token));
+        assert_eq!(world.kind(&second, "opaque").await, None);
+        assert_eq!(world.kind(&route(&["api"]), "opaque").await, Some(Kind::Token), "nobody is asked here");
+    }
+    assert_eq!((world.op.seen("/introspect").len(), other.seen("/introspect").len()), (1, 1));
+}
+
+#[tokio::test]
+async fn bx_10_tokens_that_a_provider_refuses_are_counted_before_it_is_asked() {
+    let (world, _other) = asking([json!({"active": false}), json!({})], 5).await;
+    let (route, tokens) = (introspecting(0), (0..50).map(|n| format!("opaque{n}")).collect::<Vec<_>>());
+    let all = join_all(tokens.iter().map(|token| world.kind(&route, token))).await;
+    assert_eq!(all.iter().filter(|kind| **kind == Some(Kind::Token)).count(), 5);
+    assert_eq!(all.iter().filter(|kind| **kind == Some(Kind::RateLimited)).count(), 45);
+    assert_eq!(world.op.seen("/introspect").len(), 5);
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ impl World {
 /// `named` matches these facts, and none of `others` does.
 fn means(named: &settings::Rule, others: &[settings::Rule]) {
     let world = World::new();
-    let decide = |policy: &settings::Policy| Policy::new(policy).decide(&world.facts(), &mut ());
+    let decide = |policy: &settings::Policy| Policy::new(policy, Mode::Enforce).decide(&world.facts(), &mut ());
     assert_eq!(decide(&allow(vec![named.clone()])), Decision::Allow, "{named:?}");
     assert_eq!(decide(&deny(vec![named.clone()])), denied("deny[1]"), "{named:?}");
     for other in others {
@@ -170,6 +170,6 @@ fn b_20_a_service_is_nobody_and_a_person_is_no_client() {
         (&person, rule(|r| r.client = strings(&["robot", "u1"])), denied("no allow matches")),
         (&person, rule(|r| r.issuer = strings(&["ci", "main"])), denied("no allow matches")),
     ] {
-        assert_eq!(Policy::new(&allow(vec![field])).decide(facts, &mut ()), want);
+        assert_eq!(Policy::new(&allow(vec![field]), Mode::Enforce).decide(facts, &mut ()), want);
     }
 }

@@ -164,7 +164,7 @@ proptest! {
             network: who.network,
             method: &who.method,
         };
-        let decision = Policy::new(&policy).decide(&facts, &mut ());
+        let decision = Policy::new(&policy, Mode::Enforce).decide(&facts, &mut ());
         if !who.known {
             prop_assert_eq!(decision, naive_anonymous(&policy, &who));
             return Ok(());
@@ -172,7 +172,7 @@ proptest! {
         let outcomes: Vec<bool> = worlds(&who).iter().map(|world| naive(&policy, world)).collect();
         match decision {
             Decision::Allow => prop_assert!(outcomes.iter().all(|allowed| *allowed)),
-            Decision::Deny(_) => prop_assert!(outcomes.iter().all(|allowed| !*allowed)),
+            Decision::Deny(_) | Decision::Observe(_) => prop_assert!(outcomes.iter().all(|allowed| !*allowed)),
             Decision::Unknown => prop_assert!(outcomes.len() > 1),
             Decision::SignIn => prop_assert!(false, "of somebody who is known"),
         }

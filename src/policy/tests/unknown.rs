@@ -15,7 +15,7 @@ fn claim(path: &str) -> settings::Rule {
 }
 
 fn anonymous(policy: &settings::Policy) -> Decision {
-    Policy::new(policy).decide(&nobody(), &mut ())
+    Policy::new(policy, Mode::Enforce).decide(&nobody(), &mut ())
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn a_claim_that_was_not_looked_for_lets_nobody_in() {
     let (old, groups) = (BTreeMap::from([("b".to_owned(), strings(&["x"]))]), strings(&["Staff"]));
     for claims in [Some(&old), None] {
         let facts = Facts { known: true, groups: &groups, claims, ..nobody() };
-        let decide = |policy: &settings::Policy| Policy::new(policy).decide(&facts, &mut ());
+        let decide = |policy: &settings::Policy| Policy::new(policy, Mode::Enforce).decide(&facts, &mut ());
         assert_eq!(decide(&allow(vec![claim("a")])), Decision::Unknown);
         assert_eq!(decide(&deny(vec![claim("a")])), Decision::Unknown);
         let mut policy = allow(vec![group(&["Staff"])]);
@@ -74,4 +74,23 @@ fn a_claim_that_was_not_looked_for_lets_nobody_in() {
         assert_eq!(decide(&allow(vec![both.clone()])), denied("no allow matches"));
         assert_eq!(decide(&deny(vec![both])), Decision::Allow);
     }
+}
+
+#[test]
+fn only_refusals_of_people_are_observed() {
+    let groups = strings(&["Staff"]);
+    let person = Facts { known: true, groups: &groups, ..nobody() };
+    let machine = Facts { issuer: Some("ci"), ..person };
+    let observes =
+        |policy: &settings::Policy, facts: &Facts<'_>| Policy::new(policy, Mode::Observe).decide(facts, &mut ());
+    let (kept_out, not_let_in) = (deny(vec![method("GET")]), allow(vec![group(&["Admins"])]));
+    assert_eq!(observes(&kept_out, &person), Decision::Observe(Refusal::Rule(0)));
+    assert_eq!(observes(&not_let_in, &person), Decision::Observe(Refusal::NoAllow));
+    assert_eq!(observes(&allow(vec![group(&["Staff"])]), &person), Decision::Allow);
+    // A sign-in stays required, for a claim that was not looked for too.
+    assert_eq!(observes(&deny(vec![claim("a")]), &person), Decision::Unknown);
+    assert_eq!(observes(&not_let_in, &nobody()), Decision::SignIn);
+    assert_eq!(observes(&kept_out, &nobody()), denied("deny[1]"));
+    assert_eq!(observes(&kept_out, &machine), denied("deny[1]"));
+    assert_eq!(observes(&not_let_in, &machine), denied("no allow matches"));
 }
