@@ -376,6 +376,17 @@ fn redis_is_read_with_its_defaults() {
 }
 
 #[test]
+fn b_03_a_name_that_several_providers_can_give_is_a_warning() {
+    let second = "[provider.second]\nissuer = \"https://two.example.com\"\nclient_id = \"d\"\n";
+    let warnings = |line: &str| Case::of(&format!("{}{second}", with("[[route]]", line))).settings().warnings;
+    let all = warnings("unauthenticated = \"auto\"");
+    assert!(all.len() == 1 && all[0].contains("main, second"), "{all:?}");
+    for line in ["provider = \"second\"", "identity = []", "identity = [\"x-forwarded\", \"assertion\"]"] {
+        assert!(warnings(line).is_empty(), "{line}");
+    }
+}
+
+#[test]
 fn dp_03_a_bound_token_that_goes_upstream_is_a_warning() {
     let header = "access = \"authenticated\"\nidentity = [\"x-forwarded-access-token\"]";
     let text = client("").replace("access = \"authenticated\"", header);

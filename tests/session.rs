@@ -12,9 +12,10 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use doorward::demo::provider::Endpoint;
 use support::browser::NAVIGATE;
 use support::gateway::{Extra, KEY};
-use support::{Browser, Gateway, Provider, Upstream, eventually};
+use support::{Browser, Gateway, Provider, Upstream, eventually, stores};
 
 fn world(session: &str) -> (Provider, Upstream, Gateway) {
     let (provider, upstream) = (Provider::start(), Upstream::start());
@@ -106,10 +107,10 @@ fn s_07_s_08_a_value_counts_only_under_its_own_name() {
     let mut browser = gateway.browser();
     let callback = browser.reach_callback("/");
     let (name, _) = browser.cookies("doorward.login.").pop().unwrap();
-    let calls = provider.demo.stats().hits(doorward::demo::provider::Endpoint::Token);
+    let calls = provider.demo.stats().hits(Endpoint::Token);
     let answer = browser.send("GET", &callback, &[("Cookie", &format!("{name}={session}"))], b"");
     assert_eq!(answer.status, 400);
-    assert_eq!(provider.demo.stats().hits(doorward::demo::provider::Endpoint::Token), calls);
+    assert_eq!(provider.demo.stats().hits(Endpoint::Token), calls);
 }
 
 #[test]
@@ -134,7 +135,7 @@ fn s_10_s_11_k_03_chunks_count_only_whole() {
         (0..400).map(|i| format!("{:016x}", (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))).collect();
     let claim = serde_json::json!(groups);
     provider.demo.control().fault_times(
-        doorward::demo::provider::Endpoint::Token,
+        Endpoint::Token,
         doorward::demo::provider::Fault::tamper(move |_, c| {
             c.insert("groups".into(), claim.clone());
         }),
@@ -227,6 +228,24 @@ fn s_19_every_sign_in_makes_a_new_session_and_ends_the_one_before() {
 }
 
 #[test]
+fn s_19_a_strict_cookie_that_the_callback_is_not_shown_is_dead_all_the_same() {
+    for store in stores() {
+        let (_provider, _upstream, gateway) = world(&format!("same_site = \"strict\"\n{store}"));
+        let mut browser = gateway.browser();
+        browser.go("/");
+        let before = header(&browser);
+        assert_eq!(ask(&gateway, &before), 200, "{store}");
+        let callback = browser.reach_callback("/oauth2/start?rd=/");
+        // As a browser does, when another site sends it here.
+        let origin = gateway.base.clone();
+        browser.jars.get_mut(&origin).unwrap().remove("doorward");
+        assert_eq!(browser.navigate(&callback).status, 200, "{store}");
+        assert_eq!(ask(&gateway, &header(&browser)), 200, "{store}");
+        assert_eq!(ask(&gateway, &before), 401, "{store}");
+    }
+}
+
+#[test]
 fn s_20_large_cookie_headers_are_served_or_refused_never_a_fault_of_ours() {
     let (_provider, _upstream, gateway) = world("");
     let own = header(&gateway.signed_in());
@@ -270,11 +289,29 @@ fn rl_01_rl_02_sign_out_goes_by_the_provider_and_comes_back() {
     assert_eq!(out.parameter("post_logout_redirect_uri").unwrap(), gateway.url("/oauth2/signed_out"));
     let back = browser.follow(out, |url| url.ends_with("/bye"));
     assert_eq!(back.location(), "/bye");
-    eventually("the revocation", || provider.demo.stats().hits(doorward::demo::provider::Endpoint::Revocation) >= 1);
+    eventually("the revocation", || provider.demo.stats().hits(Endpoint::Revocation) >= 1);
     for query in ["", "?state=", "?state=forged", "?rd=https://evil.test/"] {
         let page = gateway.browser().navigate(&format!("/oauth2/signed_out{query}"));
         assert_eq!(page.status, 200, "{query}");
         assert!(page.text().contains("signed out"));
+    }
+}
+
+#[test]
+fn rl_01_o_11_a_section_that_became_another_provider_sees_nothing_of_the_sessions_before() {
+    for store in stores() {
+        let (first, second, upstream) = (Provider::start(), Provider::start(), Upstream::start());
+        let extra = Extra { session: store.to_owned(), ..Extra::default() };
+        let gateway = Gateway::with(first.issuer(), &upstream, extra.clone());
+        let mut browser = gateway.signed_in();
+        gateway.reload(second.issuer(), &upstream, &extra);
+        eventually("the other provider is asked", || {
+            gateway.browser().navigate("/").location().starts_with(second.issuer())
+        });
+        let out = browser.send("POST", "/oauth2/sign_out", &[("Sec-Fetch-Site", "same-origin")], b"");
+        assert_eq!((out.status, out.location()), (303, "/oauth2/signed_out"), "{store}: no token goes there");
+        assert_eq!(second.demo.stats().hits(Endpoint::Revocation), 0, "{store}");
+        assert_eq!(browser.fetch("/").status, 401, "{store}");
     }
 }
 
@@ -326,7 +363,7 @@ fn s_05_a_reload_keeps_the_time_of_use_and_the_claims_of_kept_sessions() {
 
 #[test]
 fn k_03_a_session_that_no_browser_can_hold_is_in_no_list_and_its_tokens_are_given_back() {
-    use doorward::demo::provider::{Endpoint, Fault};
+    use doorward::demo::provider::Fault;
 
     let (provider, _upstream, gateway) = world("store = \"cookie\"");
     let groups: Vec<String> =

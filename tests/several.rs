@@ -140,6 +140,22 @@ fn b_01_start_takes_only_a_provider_of_the_route_that_rd_leads_to() {
 }
 
 #[test]
+fn b_01_the_route_of_an_address_in_brackets_is_its_own() {
+    let (main, second, upstream) = (Provider::start(), Provider::start(), Upstream::start());
+    let provider = format!(
+        "[provider.second]\nissuer = \"{}\"\nclient_id = \"demo\"\nclient_secret = \"demo-secret\"\npar = \"off\"\n",
+        second.issuer()
+    );
+    let address = "[[route]]\nname = \"address\"\nhost = \"[::1]\"\npath = \"/\"\nupstream = \"UPSTREAM\"\n\
+                   access = \"authenticated\"\nprovider = \"second\"\n";
+    let extra = Extra { provider, routes: Some(format!("{ROUTES}{address}")), ..Extra::default() };
+    let gateway = Gateway::with(main.issuer(), &upstream, extra);
+    let start = format!("/oauth2/start?rd=http%3A%2F%2F%5B%3A%3A1%5D%3A{}%2F", gateway.port);
+    let answer = gateway.browser().navigate(&start);
+    assert!(answer.location().starts_with(second.issuer()), "{}", answer.location());
+}
+
+#[test]
 fn b_03_an_answer_at_another_providers_callback_costs_no_token_call() {
     let w = World::new();
     let honest = |url: &str| url.replace("/callback/second", "/callback/main");

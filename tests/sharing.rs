@@ -12,7 +12,7 @@ mod support;
 
 use doorward::demo::provider::Endpoint;
 use support::gateway::Extra;
-use support::{Answer, Browser, Gateway, Provider, Upstream, stores};
+use support::{Answer, Browser, Gateway, Provider, Upstream, eventually, stores};
 
 /// `id.localhost` is where people sign in; the others share no name with it that a cookie could be shared by.
 const HOSTS: &str = r#"
@@ -254,6 +254,28 @@ fn s_08_rules_of_the_other_host_hold_there() {
     assert_eq!(browser.fetch("/").status, 200);
     assert_eq!(browser.go(&w.at("x.blog.localhost", "/")).status, 200);
     assert_eq!(w.sign_ins(), 2);
+}
+
+#[test]
+fn l_16_a_session_that_knows_too_little_for_a_new_rule_is_not_handed_over_again() {
+    let w = World::new("store = \"memory\"");
+    let mut browser = w.gateway.browser();
+    let wiki = w.at("wiki.localhost", "/");
+    assert_eq!(browser.go(&wiki).status, 200);
+    let place = "host = \"wiki.localhost\"\npath = \"/\"\nupstream = \"UPSTREAM\"\n";
+    let before = format!("{place}access = \"authenticated\"");
+    let rule = "access = \"policy\"\nallow = [{ \"claim.email\" = \"alice@example.test\" }]";
+    let extra = Extra {
+        session: "hand_over = true\nstore = \"memory\"".to_owned(),
+        routes: Some(HOSTS.replacen(&before, &format!("{place}{rule}"), 1)),
+        host: "id.test.localhost".to_owned(),
+        ..Extra::default()
+    };
+    w.gateway.reload(w.provider.issuer(), &w.upstream, &extra);
+    eventually("the new rule is there", || browser.fetch(&wiki).status == 401);
+    let last = browser.go(&wiki);
+    assert_eq!((last.status, last.url.as_str()), (200, wiki.as_str()), "{}", last.text());
+    assert_eq!(w.sign_ins(), 2, "a new sign-in knows");
 }
 
 #[test]

@@ -320,6 +320,41 @@ fn c_17_c_18_l_31_userinfo_of_somebody_else_or_of_no_use_adds_nothing() {
 }
 
 #[test]
+fn bx_09_c_17_a_deny_rule_does_not_pass_for_want_of_userinfo() {
+    let (provider, upstream) = (Provider::start(), Upstream::start());
+    let routes = "[[route]]\npath = \"/\"\nupstream = \"UPSTREAM\"\naccess = \"policy\"\n\
+                  deny = [{ group = \"admins\" }, { email = \"nobody@example.test\" }]\n";
+    let extra = Extra { routes: Some(routes.to_owned()), ..Extra::default() };
+    let gateway = Gateway::with(provider.issuer(), &upstream, extra);
+    let control = provider.demo.control();
+    let without = |name: &'static str| {
+        control.clear();
+        control.fault(
+            Endpoint::Token,
+            Fault::tamper(move |_, claims| {
+                claims.remove(name);
+            }),
+        );
+    };
+    assert_eq!(gateway.browser().go("/").status, 403, "alice is an admin");
+    without("groups");
+    assert_eq!(gateway.browser().go("/").status, 403, "as userinfo says, too");
+    for (fault, status) in [(Fault::Status(503), 503), (Fault::Html, 502), (Fault::Status(401), 502)] {
+        without("groups");
+        control.fault(Endpoint::Userinfo, fault);
+        let mut browser = gateway.browser();
+        let last = browser.go("/");
+        assert_eq!(last.status, status, "{}", last.text());
+        assert_eq!(browser.fetch("/oauth2/userinfo").status, 401);
+    }
+    // What no rule asks about may be missing.
+    without("name");
+    control.fault(Endpoint::Userinfo, Fault::Status(503));
+    assert_eq!(gateway.browser().go("/").status, 403);
+    assert!(upstream.seen().is_empty());
+}
+
+#[test]
 fn c_20_keys_rotate_without_a_restart() {
     let w = World::new();
     w.gateway.signed_in();
@@ -516,6 +551,23 @@ fn l_16_l_17_a_browser_that_keeps_no_session_is_told_why() {
     let callback = nothing.reach_callback("/");
     nothing.jars.clear();
     assert_eq!(nothing.navigate(&callback).status, 400, "no cookies at all: one trip and a page");
+}
+
+#[test]
+fn l_16_c_14_an_auth_time_with_a_fraction_of_nothing_is_one_wherever_it_is_read() {
+    let (provider, upstream) = (Provider::start(), Upstream::start());
+    let routes = "[[route]]\npath = \"/\"\nupstream = \"UPSTREAM\"\naccess = \"authenticated\"\n\
+                  require = { max_age = \"10m\" }\n";
+    let gateway =
+        Gateway::with(provider.issuer(), &upstream, Extra { routes: Some(routes.to_owned()), ..Extra::default() });
+    provider.demo.control().fault(
+        Endpoint::Token,
+        Fault::tamper(|_, claims| {
+            let seconds = claims["auth_time"].as_u64().unwrap() as f64;
+            claims.insert("auth_time".to_owned(), json!(seconds));
+        }),
+    );
+    assert_eq!(gateway.browser().go("/").status, 200, "and no loop between two readings");
 }
 
 #[test]

@@ -55,6 +55,27 @@ pub(super) fn issuer_names(reader: &Reader, issuers: &[Issuer], providers: &[Str
     }
 }
 
+/// SECURITY: B-03. Of several providers each is believed whoever it says that somebody is: an upstream that is told a name
+/// and not who vouches for it takes alice of the one for alice of the other.
+pub(super) fn shared_names(reader: &Reader, routes: &[Route], providers: &[Provider]) {
+    for route in routes.iter().filter(|route| route.providers.len() > 1) {
+        let says_who_vouches = route.upstream_auth == UpstreamAuth::Assertion
+            || route.identity.iter().any(|header| header.value == IdentityValue::Assertion);
+        let names = route.identity.iter().any(|header| header.value != IdentityValue::AccessToken);
+        if !names || says_who_vouches {
+            continue;
+        }
+        let names: Vec<&str> =
+            route.providers.iter().filter_map(|at| Some(providers.get(*at)?.name.as_str())).collect();
+        reader.warn(format!(
+            "route {} takes people of {} and tells the application their names alone: each of these providers can make \
+             somebody anybody there. Name one of them in provider; or send identity = [\"assertion\"], which says who vouched.",
+            route.name,
+            names.join(", ")
+        ));
+    }
+}
+
 /// An upstream has no key to make proofs with: for it, a token that is bound by DPoP is no token.
 pub(super) fn bound_tokens(reader: &Reader, routes: &[Route], providers: &[Provider]) {
     let is_bound = |index: &usize| providers.get(*index).is_some_and(|provider| provider.dpop);

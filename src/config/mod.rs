@@ -156,6 +156,7 @@ fn settings_of(reader: &Reader) -> Settings {
     checks::routes(reader, &routes, &session);
     checks::plain_http(reader, &server, &routes);
     checks::form_post(reader, &server, &providers);
+    checks::shared_names(reader, &routes, &providers);
     checks::bound_tokens(reader, &routes, &providers);
     root.close(&["forward_auth"]);
     Settings {

@@ -53,6 +53,23 @@ impl Settings {
         kept
     }
 
+    /// The claims by which some rule keeps people out, as `claims` of a provider names them: who lacks one of them must
+    /// really lack it.
+    pub fn denying_claims(&self, claims: &Claims) -> Vec<String> {
+        let policies = self.routes.iter().filter_map(|route| match &route.access {
+            Access::Policy(policy) => Some(policy),
+            Access::Authenticated | Access::Deny | Access::Optional | Access::Public => None,
+        });
+        let mut named: Vec<String> = Vec::new();
+        for rule in policies.flat_map(|policy| &policy.deny) {
+            let email = !rule.email.is_empty() || !rule.email_domain.is_empty();
+            named.extend(email.then(|| claims.email.clone()));
+            named.extend((!rule.group.is_empty()).then(|| claims.groups.clone()));
+            named.extend(rule.claims.iter().map(|(path, _)| path.clone()));
+        }
+        named
+    }
+
     /// The names of the providers whose ID tokens some route presents upstream.
     pub fn presented_id_tokens(&self) -> Vec<String> {
         let presents = |index: &usize| {

@@ -139,8 +139,7 @@ enum Renewed {
 }
 
 async fn refreshed(gateway: &Gateway, exchange: &Exchange, session: &Arc<Session>) -> Result<Renewed> {
-    let data = &session.data;
-    let Some(provider) = gateway.provider_named(&data.provider).filter(|p| p.issuer() == data.issuer) else {
+    let Some(provider) = gateway.voucher(session) else {
         // The provider is gone from the configuration: so is whoever it vouched for.
         return Ok(Renewed::Ended);
     };

@@ -103,8 +103,9 @@ pub async fn sign_in_at(
         return Ok(page);
     }
     let form_post = provider.settings().response_mode == ResponseMode::FormPost;
-    // Another site's form brings no session cookie along: what it takes the place of has to be known before.
-    let replaces = match form_post {
+    // SECURITY: S-19. With another site's form no session cookie comes along, with its redirect no SameSite=Strict one: what
+    // the new session takes the place of has to be known before.
+    let replaces = match form_post || sessions.is_strict() {
         true => match sessions.find(&found, host, exchange.now_ms).await? {
             Lookup::Live(live) => Some(live.session.key),
             Lookup::Absent | Lookup::Refused => None,
@@ -146,7 +147,9 @@ fn ask_for_hand_over(gateway: &Gateway, exchange: &mut Exchange, visit: Visit<'_
         return Ok(page);
     }
     let login = Login::new(&Wanted::hand_over(start.rd));
-    let request = Request::new(host, start.rules.map(Rules::name), start.named, &login);
+    let mut request = Request::new(host, start.rules.map(Rules::name), start.named, &login);
+    // It would come back as it is, again and again.
+    request.unwanted = exchange.session.as_ref().map(|session| session.key);
     let public = &gateway.settings.server.public_url;
     let sealed = gateway.sessions.seal_request(&request, public.host()).ok_or_else(unsealed)?;
     remember(gateway, exchange, &login, host, &found)?;

@@ -1,13 +1,14 @@
 //! Who can sign somebody in: the providers of the route that a person wants to come to. One of them, or several to choose
 //! from. It begins nothing.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::Gateway;
 use super::rules::Rules;
 use super::site::Site;
 use crate::error::{Error, Kind, Result};
-use crate::http::uri::{canonical_path, raw_path};
+use crate::http::uri::{canonical_host, canonical_path, raw_path};
 use crate::provider::Provider;
 use crate::route::Selection;
 use crate::session::Session;
@@ -25,13 +26,13 @@ impl Gateway {
         let (host, rest) = match rd.split_once("://") {
             Some((_, rest)) if !rd.starts_with('/') => {
                 let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-                (authority.split_once(':').map_or(authority, |(host, _)| host), path)
+                (canonical_host(authority).ok()?.name, path)
             }
-            _ => (site.host.as_str(), rd),
+            _ => (Cow::Borrowed(site.host.as_str()), rd),
         };
         let path = rest.split(['?', '#']).next().filter(|path| !path.is_empty()).unwrap_or("/");
-        let path = if self.table.takes_raw(host) { raw_path(path) } else { canonical_path(path) };
-        match self.table.select(host, &path.ok()?.matching, "GET") {
+        let path = if self.table.takes_raw(&host) { raw_path(path) } else { canonical_path(path) };
+        match self.table.select(&host, &path.ok()?.matching, "GET") {
             Selection::Route(index) => self.rules.get(index),
             Selection::MethodNotAllowed | Selection::NotFound => None,
         }

@@ -61,6 +61,7 @@ use crate::http::reply::{self, Reply};
 use crate::machine::judge::Machines;
 use crate::provider::{Issuer, Provider, dpop_key};
 use crate::route::Table;
+use crate::session::Session;
 use crate::session::manager::Sessions;
 use crate::session::state::State;
 use crate::telemetry::Safe;
@@ -246,6 +247,12 @@ impl Gateway {
 
     fn provider_named(&self, name: &str) -> Option<&Arc<Provider>> {
         self.providers.iter().find(|p| p.name() == name)
+    }
+
+    /// Who vouched for this session. None where that section is gone, or is another provider by now: whoever that is
+    /// gets nothing of it to see.
+    fn voucher(&self, session: &Session) -> Option<&Arc<Provider>> {
+        self.provider_named(&session.data.provider).filter(|provider| provider.issuer() == session.data.issuer)
     }
 
     /// Whether a canonical path is in our own name space.

@@ -14,6 +14,9 @@ const VARY_ON: HeaderValue = HeaderValue::from_static("Cookie, Authorization");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
+/// HTML Standard §7.1.3: a page that another window's script cannot reach.
+const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+const SAME_ORIGIN: HeaderValue = HeaderValue::from_static("same-origin");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -51,6 +54,11 @@ pub fn published(body: Bytes) -> Reply {
 
 pub fn html(status: StatusCode, body: String) -> Reply {
     let mut reply = with_body(status, Some(HTML), body.into());
+    if status.is_client_error() || status.is_server_error() {
+        // SECURITY: L-05, O-11. The address of this page may hold a code or a ticket that nobody has used: no script of
+        // the application reads it in a window that it opened. (A sign-in that succeeds may well be in such a window.)
+        reply.headers_mut().insert(OPENER_POLICY, SAME_ORIGIN);
+    }
     reply.headers_mut().insert(CONTENT_SECURITY_POLICY, CSP);
     reply.headers_mut().insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     reply
@@ -120,6 +128,14 @@ mod tests {
         assert_eq!(page.headers()[X_FRAME_OPTIONS], "DENY");
         assert_eq!(page.headers()[CONTENT_TYPE], "text/html; charset=utf-8");
         assert!(page.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap().contains("frame-ancestors 'none'"));
+    }
+
+    #[test]
+    fn o_11_the_address_of_a_page_that_says_no_is_read_by_no_other_window() {
+        for status in [StatusCode::BAD_REQUEST, StatusCode::BAD_GATEWAY] {
+            assert_eq!(html(status, String::new()).headers()[OPENER_POLICY], "same-origin");
+        }
+        assert!(!html(StatusCode::OK, String::new()).headers().contains_key(OPENER_POLICY));
     }
 
     #[test]

@@ -76,6 +76,8 @@ pub struct Machines {
     /// As in the settings, and so are `issuers`.
     pub(super) providers: Vec<Arc<Provider>>,
     issuers: Vec<Arc<Issuer>>,
+    /// By the index of a provider, the claims by which rules keep people out.
+    pub(super) denying: Vec<Vec<String>>,
     kept: Vec<String>,
     custom: Vec<CustomClaim>,
     known: Bounded<Digest, Known>,
@@ -104,6 +106,7 @@ impl Machines {
         Self {
             providers: providers.to_vec(),
             issuers: issuers.to_vec(),
+            denying: settings.providers.iter().map(|p| settings.denying_claims(&p.claims)).collect(),
             kept: kept.to_vec(),
             custom: settings.custom_claims.clone(),
             known: Bounded::new(KNOWN_BYTES),

@@ -119,7 +119,8 @@ impl Machines {
 
     async fn password(&self, route: &settings::Machine, at: usize, user: &str, password: &Secret) -> Result<Known> {
         let provider = self.providers.get(at).ok_or_else(gone)?;
-        let granted = provider.password(user, password).await;
+        let denying = self.denying.get(at).map(Vec::as_slice).unwrap_or_default();
+        let granted = provider.password(user, password, denying).await;
         let granted = granted.map_err(|e| if e.kind() == Kind::Token { e } else { no_verdict(e) })?;
         let PasswordGrant { access, claims } = granted;
         let Some(mut claims) = claims else {

@@ -19,9 +19,16 @@ pub struct PasswordGrant {
 }
 
 impl Provider {
+    /// `denying`: as in `Redeem`.
+    ///
     /// # Errors
     /// `Token` where the provider does not let this person in so. Everything else says nothing about the password.
-    pub async fn password(self: &Arc<Self>, user: &str, password: &Secret) -> Result<PasswordGrant> {
+    pub async fn password(
+        self: &Arc<Self>,
+        user: &str,
+        password: &Secret,
+        denying: &[String],
+    ) -> Result<PasswordGrant> {
         let scope = self.settings().scopes.join(" ");
         let form = [
             ("grant_type", "password"),
@@ -35,8 +42,7 @@ impl Provider {
         let expect = Expectation { nonce: None, access_token: Some(&answer.access), max_age: None, acr: &[] };
         let mut claims = self.check_id_token(&metadata, id.expose(), &expect).await?;
         if let Err(e) = userinfo::complete(self, &metadata, &answer.access, &mut claims).await {
-            // What is missing is missing; the rules that ask for it will say no.
-            tracing::warn!(target: "doorward::provider", provider = %self.name(), kind = e.kind().as_str(), error = %e, "userinfo is not used");
+            userinfo::spare(self, &claims, denying, e)?;
         }
         Ok(PasswordGrant { access: answer.access, claims: Some(claims) })
     }

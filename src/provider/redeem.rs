@@ -26,6 +26,9 @@ pub struct Redeem {
     /// What was asked for, in seconds, and must hold now.
     pub max_age: Option<u64>,
     pub acr: Vec<String>,
+    /// Claims by which somebody may be kept out. Where one is missing and userinfo cannot be asked for it, nobody is signed
+    /// in.
+    pub denying: Vec<String>,
 }
 
 /// What a callback of the implicit flow brings, and what the login transaction remembered.
@@ -110,8 +113,10 @@ impl Provider {
         };
         let mut claims = self.check_id_token(&metadata, id.expose(), &expect).await?;
         if let Err(e) = userinfo::complete(self, &metadata, &access, &mut claims).await {
-            // What is missing is missing; the rules that ask for it will say no.
-            tracing::warn!(target: "doorward::provider", provider = %self.name(), kind = e.kind().as_str(), error = %e, "userinfo is not used");
+            userinfo::spare(self, &claims, &redeem.denying, e).inspect_err(|_| {
+                // Nobody will use them.
+                self.revoke(answer.refresh.clone(), Some(access.clone()));
+            })?;
         }
         let tokens = Tokens { access, refresh: answer.refresh, id: Some(id), expires_in: answer.expires_in };
         Ok(Grant { claims, tokens })

@@ -203,5 +203,6 @@ pub(crate) fn redeem() -> Redeem {
         nonce: "nonce".into(),
         max_age: None,
         acr: vec![],
+        denying: vec![],
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::clock;
 use crate::crypto::jwk::KeySet;
 use crate::crypto::jws;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::provider::checks::{Fault, date, not_before, parties, require};
 use crate::provider::discovery::Metadata;
 use crate::provider::{Provider, claims, http};
@@ -64,6 +64,19 @@ pub(crate) async fn complete(
         return Err(http::answer(ENDPOINT, "speaks of another subject than the ID token"));
     }
     merge(claims, answer);
+    Ok(())
+}
+
+/// Whether a sign-in goes on without userinfo, which failed with `error`. What is missing is missing: the rules that let
+/// people in for it will say no.
+///
+/// # Errors
+/// `error`. SECURITY: BX-09. A rule that keeps people out must not pass for want of what it asks about.
+pub(crate) fn spare(provider: &Provider, claims: &Map<String, Value>, denying: &[String], error: Error) -> Result<()> {
+    if denying.iter().any(|path| claims::lookup(claims, path).is_none()) {
+        return Err(error);
+    }
+    tracing::warn!(target: "doorward::provider", provider = %provider.name(), kind = error.kind().as_str(), error = %error, "userinfo is not used");
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use super::manager::{Sessions, millis};
 use crate::crypto::seal::{Place, Purpose};
 use crate::error::Result;
 use crate::provider::pkce_challenge;
+use crate::store::Key;
 
 /// From the redirect that carries it to the request that brings it.
 const TICKET_LIFETIME: Duration = Duration::from_secs(60);
@@ -37,6 +38,9 @@ pub struct Request {
     /// Of the sign-in cookie that the browser has there.
     #[serde(rename = "s")]
     pub state: String,
+    /// The session that the browser showed there in vain: it will not do, whatever it looks like here.
+    #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
+    pub unwanted: Option<Key>,
     /// The hash of that cookie's verifier.
     #[serde(rename = "c")]
     challenge: String,
@@ -51,6 +55,7 @@ impl Request {
             route: route.map(str::to_owned),
             provider: provider.map(str::to_owned),
             state: login.state.clone(),
+            unwanted: None,
             challenge: pkce_challenge(&login.verifier),
             made_ms: login.started_ms,
         }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::config::settings::Claims;
 use crate::error::{Error, Kind, Result};
+use crate::provider::checks::date;
 use crate::provider::claims::{lookup, string, strings, texts};
 
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -58,7 +59,8 @@ impl Identity {
             groups: strings(claims, &paths.groups),
             kept: keep.iter().map(|path| (path.clone(), texts(claims, path))).collect(),
             acr: text("acr"),
-            auth_time: lookup(claims, "auth_time").and_then(Value::as_u64),
+            // As when the ID token was checked: a whole number, however it is written.
+            auth_time: date(claims, "auth_time").filter(|at| at.fract() == 0.0).map(|at| at as u64),
             sid: text("sid"),
         })
     }

@@ -166,6 +166,7 @@ async fn finish(
                     nonce: login.nonce.clone(),
                     max_age: login.max_age,
                     acr: login.acr.clone(),
+                    denying: gateway.settings.denying_claims(&provider.settings().claims),
                 })
                 .await?;
             let tokens = gateway.sessions.tokens(grant.tokens, None, provider);

@@ -52,6 +52,7 @@ pub async fn hand_over(call: &mut Call<'_>) -> Result<Reply> {
     authenticate(gateway, call.exchange, None, site, &call.parts.headers).await?;
     let named = call.parameter("provider").or_else(|| request.provider.clone());
     if let Some(session) = call.exchange.session.clone()
+        && request.unwanted != Some(session.key)
         && is_enough(gateway, rules, named.as_deref(), &session, call.exchange.now_ms)
     {
         return give(call, &request, &session);
@@ -92,7 +93,7 @@ fn read<'a>(call: &Call<'a>, sealed: &str) -> Result<(Request, Option<&'a Rules>
 fn is_enough(gateway: &Gateway, rules: Option<&Rules>, named: Option<&str>, session: &Session, now_ms: u64) -> bool {
     let provider = match rules {
         Some(rules) if !rules.providers.is_empty() => rules.provider_of(session),
-        _ => gateway.provider_named(&session.data.provider).filter(|p| p.issuer() == session.data.issuer),
+        _ => gateway.voucher(session),
     };
     provider.is_some_and(|provider| named.is_none_or(|name| name == provider.name()))
         && rules.is_none_or(|rules| is_strong_enough(rules, Who::Person(session), now_ms))

@@ -102,7 +102,7 @@ async fn end(call: &mut Call<'_>, rd: Option<String>, status: StatusCode, everyw
         request_id = call.exchange.id(),
     );
     let here = rd.clone().unwrap_or_else(|| call.endpoint("signed_out"));
-    let Some(provider) = gateway.provider_named(&session.data.provider) else {
+    let Some(provider) = gateway.voucher(&session) else {
         return Ok(reply::redirect(status, &here));
     };
     let tokens = &session.data.tokens;
