@@ -41,6 +41,7 @@ impl World {
             issuers: vec![issuer],
             kept: vec![],
             custom: vec![],
+            denying: vec![],
             known: Bounded::new(KNOWN_BYTES),
             refused: Bounded::new(MOST_REFUSED),
             lookups: Flights::default(),
