@@ -38,6 +38,7 @@ impl World {
         let machines = Machines {
             providers: vec![provider],
             issuers: vec![issuer],
+            denying: Vec::new(),
             kept: vec![],
             custom: vec![],
             known: Bounded::new(KNOWN_BYTES),
