@@ -1252,6 +1252,7 @@ fn at_01_j_01_j_16_what_would_let_in_too_many_tokens_is_a_problem() {
         (CI, "issuers = \"other\"", "route[2].machine.issuers[1]"),
         (CI, "issuers = []", "route[2].machine.issuers"),
         (CI, "audience = \"api\"", "route[2].machine.issuers"),
+        (CI, "basic = \"off\"", "route[2].machine.issuers"),
         (CI, "issuers = [\"ci\", \"ci\"]", "route[2].machine.issuers"),
         (CI, "issuers = \"ci\"\nrfc9086 = true", "route[2].machine.rfc9086"),
         (CI, "introspect = \"main\"", "route[2].machine.audience"),

@@ -87,6 +87,16 @@ allow = [{{ client = "robot", issuer = "main", scope = "write" }}, {{ issuer = "
 issuers = ["main", "ci"]
 audience = ["api", "deploy"]
 [[route]]
+name = "opaque"
+path = "/opaque"
+upstream = "http://{at}"
+access = "policy"
+provider = "main"
+allow = [{{ client = "robot", provider = "main" }}]
+[route.machine]
+introspect = "main"
+audience = ["api"]
+[[route]]
 name = "closed"
 path = "/closed"
 access = "deny"
@@ -248,6 +258,11 @@ fn b_20_tokens_of_machines_are_explained_too() {
         (&["/api/x"], robot("write", "api"), "bad_token"),
         (&["/api/x", "--provider", "main"], alice(), "deny"),
         (&["/api/x", "-H", "Authorization: Bearer x"], alice(), "bad_token"),
+        // Looked up: such an answer need not name its issuer.
+        (&["/opaque"], robot("write", "api"), "allow"),
+        (&["/opaque", "--issuer", "main"], robot("write", "api"), "allow"),
+        (&["/opaque"], robot("write", "other"), "bad_token"),
+        (&["/opaque", "--issuer", "ci"], robot("write", "api"), "bad_token"),
         // Not judged here: nobody.
         (&["/docs/a", "--issuer", "main"], robot("write", "api"), "sign_in"),
     ] {

@@ -418,20 +418,6 @@ fn b_14_nobody_impersonates_nobody_even_where_a_rule_lets_everybody_in() {
 }
 
 #[test]
-fn b_14_a_preflight_takes_no_credentials_of_ours_along() {
-    let (provider, upstream) = (Provider::start(), Upstream::start());
-    let routes = "[[route]]\npath = \"/\"\nupstream = \"UPSTREAM\"\naccess = \"authenticated\"\nallow_preflight = true\n\
-                  [route.upstream_auth]\nkind = \"basic\"\nusername = \"door\"\npassword = \"pass:word\"\n";
-    let extra = Extra { routes: Some(routes.to_owned()), ..Extra::default() };
-    let gateway = Gateway::with(provider.issuer(), &upstream, extra);
-    let preflight = [("Origin", "https://a.example"), ("Access-Control-Request-Method", "PUT")];
-    assert_eq!(gateway.browser().send("OPTIONS", "/", &preflight, b"").status, 200);
-    let seen = upstream.seen();
-    assert_eq!((seen.len(), seen[0].all("authorization").len()), (1, 0));
-    assert_eq!(presented(&mut gateway.signed_in(), &upstream, "/"), "Basic ZG9vcjpwYXNzOndvcmQ=");
-}
-
-#[test]
 fn j_10_an_assertion_is_no_access_token_and_no_logout_token() {
     let (provider, upstream) = (Provider::start(), Upstream::start());
     let api = "[[route]]\npath = \"/api\"\nupstream = \"UPSTREAM\"\naccess = \"authenticated\"\n\

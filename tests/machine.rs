@@ -415,6 +415,7 @@ fn bx_10_passwords_of_one_user_cannot_be_tried_out() {
         (0..15).map(|n| world.ask(&[&basic("alice", &format!("guess{n}"))], "/api/x").status).collect();
     assert_eq!(statuses.iter().filter(|status| **status == 401).count(), 10, "{statuses:?}");
     assert!(statuses.ends_with(&[429; 5]));
+    assert_eq!(world.ask(&[&basic("ALICE ", "guess99")], "/api/x").status, 429, "the same user to many providers");
     assert_eq!(world.provider.demo.stats().password_grants.refused, 10);
     assert_eq!(world.ask(&[&basic("bob", "bob")], "/api/x").status, 200, "known already");
 }
@@ -425,6 +426,12 @@ fn jx_32_a_websocket_ends_with_its_token() {
     let url = format!("http://{}", upstream.local_addr().unwrap());
     std::thread::spawn(move || {
         let (mut stream, _) = upstream.accept().unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.extend(byte);
+        }
         let begin = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
         stream.write_all(begin).unwrap();
         let _ = stream.read_to_end(&mut Vec::new());

@@ -327,3 +327,15 @@ fn b_03_a_raw_return_url_signs_in_at_its_routes_provider() {
         assert!(start.location().starts_with(other.issuer()), "{rd}: {} {}", start.status, start.location());
     }
 }
+
+#[test]
+fn hx_02_a_preflight_goes_on_without_doorwards_own_credentials() {
+    let w = world(&route(
+        "path = \"/\"\nupstream = \"UPSTREAM\"\naccess = \"authenticated\"\nallow_preflight = true\n\
+         upstream_auth = { kind = \"basic\", username = \"doorward\", password = \"s3cret\" }",
+    ));
+    assert_eq!(w.ask("OPTIONS", "127.0.0.1", "/x", &PREFLIGHT).status, 200);
+    assert!(w.upstream.last().all("authorization").is_empty(), "{:?}", w.upstream.last());
+    assert_eq!(w.gateway.signed_in().send("GET", "/x", &NAVIGATE, b"").status, 200);
+    assert_eq!(w.upstream.last().all("authorization").len(), 1);
+}

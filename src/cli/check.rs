@@ -92,6 +92,13 @@ async fn try_all(settings: &Settings) -> ExitCode {
             }
         }
     }
+    for issuer in &settings.issuers {
+        let loaded = match provider::Issuer::new(issuer, tokio::runtime::Handle::current(), Arc::new(|_, _| {})) {
+            Ok(made) => made.load().await,
+            Err(error) => Err(error),
+        };
+        say(format!("issuer {} ({})", issuer.name, issuer.issuer), loaded.map_err(|error| error.to_string()));
+    }
     for route in &settings.routes {
         if matches!(route.upstream.target, Target::Status(_)) {
             continue;

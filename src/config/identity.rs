@@ -121,7 +121,7 @@ const PRESETS: [Preset; 12] = [
 const KUBERNETES_OWN: &str = "system:";
 
 /// Names that mean something else to the upstream or to HTTP itself.
-const FORBIDDEN: [&str; 24] = [
+const FORBIDDEN: [&str; 25] = [
     "authorization",
     "connection",
     "content-encoding",
@@ -139,6 +139,8 @@ const FORBIDDEN: [&str; 24] = [
     "trailer",
     "transfer-encoding",
     "upgrade",
+    // B-20: the client of a token, and nothing that a person's claim says.
+    "x-doorward-client",
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-port",
@@ -285,6 +287,13 @@ mod tests {
 
     use super::*;
     use crate::http::headers::Managed;
+
+    #[test]
+    fn b_20_no_claim_is_sent_as_the_client_of_a_token() {
+        for name in ["X-Doorward-Client", "x_doorward.client"] {
+            assert!(header_name(name).is_err(), "{name}");
+        }
+    }
 
     /// Also what no route of this configuration sets.
     #[test]

@@ -28,7 +28,8 @@ pub(super) fn machine(table: Table<'_>, route: &str, context: &Context<'_>) -> M
              gives to tokens for this API.",
         );
     }
-    if !table.has("issuers") && table.lacks("introspect") && table.lacks("basic") {
+    let no_basic = table.lacks("basic") || table.entry("basic").is_some_and(|e| e.value.as_str() == Some("off"));
+    if !table.has("issuers") && table.lacks("introspect") && no_basic {
         table.missing("issuers", "Write the names of the [provider.NAME] and [issuer.NAME] whose tokens count here.");
     }
     let machine = Machine {

@@ -75,8 +75,8 @@ fn is_token(text: &str) -> bool {
 }
 
 fn has_token(query: &str) -> bool {
-    // PERF: nearly no query has it; only one that might is taken apart.
-    memchr::memmem::find(query.as_bytes(), b"token").is_some()
+    // PERF: few queries could have it, spelt out or percent-encoded; only such a one is taken apart.
+    (memchr::memchr(b'%', query.as_bytes()).is_some() || memchr::memmem::find(query.as_bytes(), b"token").is_some())
         && form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "access_token")
 }
 
@@ -125,6 +125,7 @@ mod tests {
         assert_eq!(read(&[], Some("access_token=a")), Ok(None));
         assert_eq!(read(&["Bearer a"], Some("x=1&access_token=a")), Err(Kind::BadRequest));
         assert_eq!(read(&["Bearer a"], Some("access%5Ftoken=a")), Err(Kind::BadRequest));
+        assert_eq!(read(&["Bearer a"], Some("x&access_%74oken=a")), Err(Kind::BadRequest));
         assert_eq!(read(&["Bearer a"], Some("page_token=a&q=access_token")), Ok(Some("a".to_owned())));
     }
 

@@ -49,6 +49,8 @@ pub(super) struct Known {
     pub(super) machine: Arc<Machine>,
     pub(super) by: By,
     pub(super) rfc9068: bool,
+    /// The token says by itself who issued it.
+    pub(super) names_issuer: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -156,8 +158,14 @@ impl Machines {
     pub fn recall(&self, route: &settings::Machine, digest: &Digest, now_ms: u64) -> Option<Result<Arc<Machine>>> {
         let known = self.known.find(digest)?;
         // SECURITY: JX-18. Not on the cache's own clock alone.
-        let holds = known.machine.expires_ms > now_ms && known.by.counts(route);
+        let holds = known.machine.expires_ms > now_ms && known.by.counts(route) && !self.is_for_keys(route, &known);
         holds.then(|| known.admitted(route))
+    }
+
+    /// SECURITY: AT-01. Looked up for another route, and to be judged by its signature here: see `way`.
+    fn is_for_keys(&self, route: &settings::Machine, known: &Known) -> bool {
+        let by_keys = || route.issuers.iter().any(|issuer| self.iss(*issuer) == Some(known.machine.issuer.as_str()));
+        matches!(known.by, By::Introspection(_)) && known.names_issuer && by_keys()
     }
 
     /// Whoever the credentials speak for. `client` is whose account a refusal goes on.
@@ -267,7 +275,7 @@ impl Machines {
             checked.map_err(|e| Error::new(Kind::KeysUnavailable, "the token cannot be judged now").because(e))?;
         let made = checked.and_then(|Token { claims, rfc9068 }| {
             let machine = Machine::from_claims(&claims, &source, Secret::new(token))?;
-            Ok(Known { machine: Arc::new(machine), by: By::Signature(issuer), rfc9068 })
+            Ok(Known { machine: Arc::new(machine), by: By::Signature(issuer), rfc9068, names_issuer: true })
         });
         made.map_err(|fault: Fault| Error::new(Kind::Token, format!("the token is refused: {fault}")))
     }

@@ -10,9 +10,9 @@ use super::credentials::Basic;
 use super::introspection;
 use super::judge::{By, Digest, Known, Machines, Way};
 use crate::clock;
-use crate::config::settings;
+use crate::config::{fold_case, settings};
 use crate::error::{Error, Kind, Result};
-use crate::provider::PasswordGrant;
+use crate::provider::{PasswordGrant, peek_issuer};
 use crate::secret::Secret;
 
 /// How long a provider's good word is believed (IN-03), and how long its refusal.
@@ -59,7 +59,8 @@ impl Machines {
         let (this, route) = (Arc::clone(self), route.clone());
         let (user, password) = (basic.user.clone(), basic.password.clone());
         let work = async move { this.password(&route, provider, &user, &password).await };
-        let counted = self.of_provider(provider, basic.user.as_bytes());
+        // SECURITY: BX-10. In whichever spelling: many providers take them all for the same user.
+        let counted = self.of_provider(provider, fold_case(basic.user.trim()).as_bytes());
         self.once(Asked { digest, of_provider: digest, client, user: Some(counted) }, work).await
     }
 
@@ -108,11 +109,12 @@ impl Machines {
         let settings = provider.settings();
         // SECURITY: IN-03. Whatever went wrong, nothing is known about the token: 503.
         let answer = provider.introspect(&token).await.map_err(no_verdict)?;
+        let names_issuer = peek_issuer(token.expose()).is_some();
         let source = self.source_of_provider(settings);
         let claims = introspection::check(answer, &settings.issuer, source.skew, clock::unix_now());
         let machine = claims.and_then(|claims| Machine::from_claims(&claims, &source, token));
         let machine = machine.map_err(|fault| Error::new(Kind::Token, format!("the token is refused: {fault}")))?;
-        Ok(Known { machine: Arc::new(machine), by: By::Introspection(at), rfc9068: false })
+        Ok(Known { machine: Arc::new(machine), by: By::Introspection(at), rfc9068: false, names_issuer })
     }
 
     async fn password(&self, route: &settings::Machine, at: usize, user: &str, password: &Secret) -> Result<Known> {
@@ -123,7 +125,9 @@ impl Machines {
         let PasswordGrant { access, claims } = granted;
         let Some(mut claims) = claims else {
             return match self.way(route, access.expose())? {
-                Way::Ask(provider) => self.introspect(provider, access).await,
+                Way::Ask(provider) if provider == at => self.introspect(provider, access).await,
+                // SECURITY: IN-01. It is this provider's own: no other one is shown it, or could say whose it is.
+                Way::Ask(_) => Err(Error::new(Kind::Token, "an opaque token of a provider that is not asked here")),
                 Way::Verify(issuer) => self.signed(issuer, access.expose()).await,
             };
         };
@@ -132,7 +136,7 @@ impl Machines {
         let source = self.source_of_provider(provider.settings());
         let machine = Machine::from_person(&claims, &source, access);
         let machine = machine.map_err(|fault| Error::new(Kind::Token, format!("the ID token is refused: {fault}")))?;
-        Ok(Known { machine: Arc::new(machine), by: By::Password(at), rfc9068: false })
+        Ok(Known { machine: Arc::new(machine), by: By::Password(at), rfc9068: false, names_issuer: false })
     }
 }
 

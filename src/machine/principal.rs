@@ -6,13 +6,13 @@ use serde_json::{Map, Value};
 use super::Machine;
 use crate::config::settings::{Claims, CustomClaim};
 use crate::http::headers::encode_value;
-use crate::provider::checks::{Fault, bounded, date};
+use crate::provider::checks::{Fault, bounded, date, require};
 use crate::provider::claims::string;
 use crate::secret::Secret;
 use crate::session::headers::Headers;
 use crate::session::identity::Identity;
 
-/// Scopes and audiences of one token, at most; what is beyond is not there.
+/// Scopes and audiences of one token, at most.
 const MOST: usize = 1_000;
 
 /// What issuers call the client.
@@ -49,7 +49,7 @@ impl Machine {
             issuer: source.issuer.to_owned(),
             client: client.map(str::to_owned),
             client_header: client.map(encode_value),
-            scopes: scopes(claims),
+            scopes: scopes(claims)?,
             audience: strings(claims.get("aud")),
             // Of a date, which is bounded.
             expires_ms: ((exp + source.skew as f64) * 1000.0) as u64,
@@ -84,8 +84,10 @@ fn is_service(claims: &Map<String, Value>, client: Option<&str>) -> bool {
     let of_client = client.is_some_and(|client| {
         is("sub", client)
             || string(claims, "sub").and_then(|sub| sub.strip_suffix("@clients")) == Some(client)
-            || string(claims, "preferred_username").and_then(|name| name.strip_prefix("service-account-"))
-                == Some(client)
+            // Keycloak has user names in lower case, and clients as they were written.
+            || string(claims, "preferred_username")
+                .and_then(|name| name.strip_prefix("service-account-"))
+                .is_some_and(|name| name.eq_ignore_ascii_case(client))
     });
     of_client || is("gty", "client-credentials") || is("idtyp", "app")
 }
@@ -106,11 +108,15 @@ fn service(claims: &Map<String, Value>, source: &Source<'_>) -> Identity {
 }
 
 /// JX-29: whole words. `scope` is a text with spaces between (RFC 9068 §2.2.3), `scp` what Entra ID and Okta have.
-fn scopes(claims: &Map<String, Value>) -> Vec<String> {
-    match claims.get("scope").or_else(|| claims.get("scp")) {
-        Some(Value::String(text)) => text.split_ascii_whitespace().take(MOST).map(str::to_owned).collect(),
+///
+/// SECURITY: none is left out, which a `deny` rule might name.
+fn scopes(claims: &Map<String, Value>) -> Result<Vec<String>, Fault> {
+    let scopes: Vec<String> = match claims.get("scope").or_else(|| claims.get("scp")) {
+        Some(Value::String(text)) => text.split_ascii_whitespace().take(MOST + 1).map(str::to_owned).collect(),
         other => strings(other),
-    }
+    };
+    require(scopes.len() <= MOST, "more scopes than any token has")?;
+    Ok(scopes)
 }
 
 /// A string, or the strings of a list.
@@ -120,7 +126,7 @@ fn strings(value: Option<&Value>) -> Vec<String> {
         Some(one @ Value::String(_)) => std::slice::from_ref(one),
         _ => &[],
     };
-    all.iter().filter_map(Value::as_str).take(MOST).map(str::to_owned).collect()
+    all.iter().filter_map(Value::as_str).take(MOST + 1).map(str::to_owned).collect()
 }
 
 #[cfg(test)]

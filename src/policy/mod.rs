@@ -162,7 +162,13 @@ impl Policy {
         // SECURITY: L-25: an address that the provider does not vouch for is anybody's; it lets nobody in. One with two
         // `@` has no domain that every program agrees on.
         let trusted = match email {
-            Email::Text(e) if facts.email_verified && e.bytes().filter(|b| *b == b'@').count() == 1 => email,
+            Email::Text(e)
+                if facts.email_verified
+                    && e.bytes().filter(|b| *b == b'@').count() == 1
+                    && folds_as_ascii(facts, e) =>
+            {
+                email
+            }
             _ => Email::Absent,
         };
         let allowed = find(&self.allow, List::Allow, facts, (trusted, bits), trace);
@@ -190,6 +196,13 @@ impl Policy {
     pub fn name(&self, refusal: Refusal) -> Named<'_> {
         Named { policy: self.name.as_deref(), refusal }
     }
+}
+
+/// SECURITY: L-25. `K`, the Kelvin sign, is `k` in lower case: whoever has it in their address has another one than the
+/// rule means.
+fn folds_as_ascii(facts: &Facts<'_>, folded: &str) -> bool {
+    let ascii = |text: &str| text.bytes().filter(u8::is_ascii).count();
+    facts.email.is_some_and(|email| ascii(email) == ascii(folded))
 }
 
 /// PERF: put into words only where they are read.

@@ -106,6 +106,16 @@ fn emails_and_domains_are_folded_users_and_groups_are_exact() {
 }
 
 #[test]
+fn l_25_a_letter_that_only_folds_to_the_one_of_the_rule_lets_nobody_in() {
+    let kelvin = Person { email: Some("ali\u{212a}e@example.com"), ..ann() };
+    assert_eq!(decide(&allow(vec![email(&["alike@example.com"])]), &kelvin), denied("no allow matches"));
+    assert_eq!(decide(&deny(vec![email(&["alike@example.com"])]), &kelvin), denied("deny[1]"));
+    let domain_of = Person { email: Some("ann@ban\u{212a}.example"), ..ann() };
+    assert_eq!(decide(&allow(vec![domain(&["bank.example"])]), &domain_of), denied("no allow matches"));
+    assert_eq!(decide(&deny(vec![domain(&["bank.example"])]), &domain_of), denied("deny[1]"));
+}
+
+#[test]
 fn domains_are_whole() {
     for other in ["ann@notexample.com", "ann@example.com.evil.org", "ann@sub.example.com", "example.com", "@", ""] {
         let person = Person { email: Some(other.to_owned().leak()), ..ann() };

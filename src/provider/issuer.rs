@@ -77,6 +77,11 @@ impl Issuer {
         self.upkeep.start(self, &self.control);
     }
 
+    /// Fetches the keys anew; on an error the copy in use stays (D-06).
+    pub async fn load(&self) -> Result<()> {
+        self.keys.refresh(&self.http, &self.place, &self.control).await.map(drop)
+    }
+
     /// # Errors
     /// `KeysUnavailable` and the others of a fetch: then there is no verdict. The inner error is one.
     pub(crate) async fn judge<T>(&self, validate: impl Fn(&KeySet) -> Result<T, Fault>) -> Result<Result<T, Fault>> {
@@ -94,7 +99,7 @@ impl Fetched for Issuer {
     }
 
     async fn fetch(self: Arc<Self>) -> Result<Duration> {
-        self.keys.refresh(&self.http, &self.place, &self.control).await?;
+        self.load().await?;
         Ok(self.keys.good_for())
     }
 }

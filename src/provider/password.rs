@@ -48,11 +48,18 @@ impl Provider {
     }
 }
 
-/// What is wrong with us (RFC 6749 §5.2) says nothing about the person; every other code does: `invalid_grant`, and what
+/// What is wrong with us or with the provider (RFC 6749 §5.2, §4.1.2.1) says nothing about the person; every other code does: `invalid_grant`, and what
 /// providers say where a second factor would be needed.
 fn said_no(error: Error) -> Error {
-    const OURS: [&str; 5] =
-        ["invalid_client", "invalid_request", "invalid_scope", "unauthorized_client", "unsupported_grant_type"];
+    const OURS: [&str; 7] = [
+        "invalid_client",
+        "invalid_request",
+        "invalid_scope",
+        "server_error",
+        "temporarily_unavailable",
+        "unauthorized_client",
+        "unsupported_grant_type",
+    ];
     match error.oauth_code() {
         Some(code) if !OURS.contains(&code) => Error::new(Kind::Token, format!("the provider says {code}")),
         _ => error,

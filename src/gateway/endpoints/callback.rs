@@ -143,7 +143,12 @@ async fn finish(
     // SECURITY: I-01, I-02. Also an error answer counts only from the provider that was asked; where others come to the
     // same place, it has to say that it is from there (B-03).
     let must_say = provider.settings().callback == Callback::Shared && gateway.providers.len() > 1;
-    provider.check_issuer(&metadata, answer.iss.as_deref(), must_say)?;
+    // An ID token says it itself, and its `iss` is checked (RFC 9207 §2).
+    let said_within =
+        provider.settings().flow == Flow::ImplicitFormPost && answer.id_token.is_some() && answer.error.is_none();
+    if answer.iss.is_some() || !said_within {
+        provider.check_issuer(&metadata, answer.iss.as_deref(), must_say)?;
+    }
     if let Some(code) = answer.error {
         return Ok(refused(call, login, &code));
     }

@@ -401,7 +401,10 @@ fn sent(
     match forward::presented(rules, exchange) {
         None => {}
         // Which one it would be is the provider's to say.
-        Some(presents) if !presents.is_somebodys() || exchange.who().is_some_and(|who| rules.vouched(who)) => {
+        Some(presents)
+            if !exchange.preflight
+                && (!presents.is_somebodys() || exchange.who().is_some_and(|who| rules.vouched(who))) =>
+        {
             headers.insert(AUTHORIZATION, HeaderValue::from_static("-"));
         }
         Some(_) => {

@@ -22,8 +22,12 @@ impl Machines {
             Some(name) => self.source(*issuer).is_some_and(|source| source.section == name),
             None => iss.is_some() && self.iss(*issuer) == iss,
         };
-        let issuer = route.issuers.iter().copied().find(is_meant);
-        let issuer = issuer.ok_or_else(|| refused("of an issuer that is not trusted here".to_owned()))?;
+        let signed = route.issuers.iter().copied().find(is_meant).map(|issuer| (issuer, By::Signature(issuer)));
+        // An answer about an opaque token need not say who issued it.
+        let asked = route.introspect.map(|at| (TokenIssuer::Provider(at), By::Introspection(at)));
+        let asked = asked.filter(|(issuer, _)| is_meant(issuer) || section.is_none() && iss.is_none());
+        let found = signed.or(asked);
+        let (issuer, by) = found.ok_or_else(|| refused("of an issuer that is not trusted here".to_owned()))?;
         let source = self.source(issuer).ok_or_else(|| refused("of an issuer that is gone".to_owned()))?;
         let machine = Machine::from_claims(claims, &source, Secret::new("(access token)"))
             .map_err(|fault| refused(format!("the token is refused: {fault}")))?;
@@ -34,7 +38,7 @@ impl Machines {
         if !own.is_empty() && !machine.audience.iter().any(|aud| own.contains(aud)) {
             return Err(refused("aud is none of the issuer's configured audience".to_owned()));
         }
-        Known { machine: Arc::new(machine), by: By::Signature(issuer), rfc9068: true }.admitted(route)
+        Known { machine: Arc::new(machine), by, rfc9068: true, names_issuer: true }.admitted(route)
     }
 
     fn source(&self, issuer: TokenIssuer) -> Option<Source<'_>> {

@@ -7,6 +7,7 @@ use url::Url;
 
 use super::*;
 use crate::crypto::testing::{Signer, ec};
+use crate::machine::credentials::Basic;
 use crate::provider::testing::{Answer, Op};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -41,6 +42,7 @@ impl World {
             denying: Vec::new(),
             kept: vec![],
             custom: vec![],
+            denying: vec![],
             known: Bounded::new(KNOWN_BYTES),
             refused: Bounded::new(MOST_REFUSED),
             lookups: Flights::default(),
@@ -288,6 +290,81 @@ async fn bx_10_tokens_that_a_provider_refuses_are_counted_before_it_is_asked() {
     assert_eq!(all.iter().filter(|kind| **kind == Some(Kind::Token)).count(), 5);
     assert_eq!(all.iter().filter(|kind| **kind == Some(Kind::RateLimited)).count(), 45);
     assert_eq!(world.op.seen("/introspect").len(), 5);
+}
+
+#[tokio::test]
+async fn bx_06_a_route_waits_for_no_answer_of_a_provider_that_it_does_not_ask() {
+    let good = json!({"active": true, "sub": "alice", "aud": "api", "client_id": "app"});
+    let (world, other) = asking([good, json!({"active": false})], 600).await;
+    let hangs = Answer { hangs: true, ..Answer::json(200, "") };
+    world.op.put("/introspect", hangs);
+    let (first, second) = (introspecting(0), introspecting(1));
+    tokio::select! {
+        _ = world.ask(&first, "opaque") => panic!("it hangs"),
+        outcome = async {
+            while world.op.seen("/introspect").is_empty() {
+                tokio::task::yield_now().await;
+            }
+            world.kind(&second, "opaque").await
+        } => assert_eq!(outcome, Some(Kind::Token)),
+    }
+    assert_eq!(other.seen("/introspect").len(), 1);
+}
+
+#[tokio::test]
+async fn at_01_what_was_looked_up_elsewhere_is_judged_by_its_signature_where_that_decides() {
+    let good = json!({"active": true, "sub": "alice", "aud": "api", "client_id": "app"});
+    let (world, _other) = asking([good, json!({})], 600).await;
+    let claims = json!({"iss": world.op.issuer, "aud": "api", "sub": "alice", "exp": clock::unix_now() + 60});
+    let plain = ec().sign(&json!({"alg": "ES256", "kid": "e", "typ": "JWT"}), &claims);
+    let only_asks = settings::Machine { issuers: vec![], ..introspecting(0) };
+    let strict = settings::Machine { rfc9068: true, ..introspecting(0) };
+    assert_eq!(world.kind(&only_asks, &plain).await, None);
+    assert_eq!(world.kind(&strict, &plain).await, Some(Kind::Token), "no at+jwt");
+    assert_eq!(world.kind(&strict, "opaque").await, None);
+    assert_eq!(world.kind(&only_asks, "opaque").await, None);
+    assert_eq!(world.op.seen("/introspect").len(), 2, "an opaque token is known on both");
+}
+
+/// What comes of this user name and password on a route that asks provider 0.
+async fn password(world: &World, route: &settings::Machine, user: &str, password: &str) -> Option<Kind> {
+    let basic = Basic { user: user.to_owned(), password: Secret::new(password) };
+    let credentials = Credentials::Basic(basic);
+    let digest = world.machines.digest(route, &credentials);
+    world.machines.judge(route, &credentials, digest, CLIENT).await.err().map(|e| e.kind())
+}
+
+#[tokio::test]
+async fn bx_10_a_user_is_one_user_in_every_spelling() {
+    let world = World::new(600).await;
+    let route = settings::Machine { basic: Some(0), ..route(&["api"]) };
+    world.op.put("/token", Answer::json(400, json!({"error": "invalid_grant"})));
+    let spellings = ["alice", "Alice", "ALICE", " alice", "alice "];
+    let kinds: Vec<_> =
+        join_all((0..15).map(|n| password(&world, &route, spellings[n % 5], ["a", "b", "c"][n / 5]))).await;
+    assert_eq!(kinds.iter().filter(|kind| **kind == Some(Kind::RateLimited)).count(), 5, "{kinds:?}");
+}
+
+#[tokio::test]
+async fn in_03_a_providers_own_trouble_is_no_wrong_password() {
+    let world = World::new(600).await;
+    let route = settings::Machine { basic: Some(0), ..route(&["api"]) };
+    for code in ["temporarily_unavailable", "server_error", "invalid_client"] {
+        world.op.put("/token", Answer::json(400, json!({ "error": code })));
+        assert_eq!(password(&world, &route, "alice", "alice").await, Some(Kind::ProviderUnavailable), "{code}");
+    }
+    world.op.put("/token", Answer::json(400, json!({"error": "mfa_required"})));
+    assert_eq!(password(&world, &route, "alice", "alice").await, Some(Kind::Token));
+}
+
+#[tokio::test]
+async fn in_01_the_token_that_a_password_gave_is_shown_to_no_other_provider() {
+    let good = json!({"active": true, "sub": "mallory", "aud": "api", "client_id": "app"});
+    let (world, other) = asking([json!({"active": false}), good], 600).await;
+    world.op.put("/token", Answer::json(200, json!({"access_token": "opaque", "token_type": "Bearer"})));
+    let elsewhere = settings::Machine { basic: Some(0), ..introspecting(1) };
+    assert_eq!(password(&world, &elsewhere, "alice", "alice").await, Some(Kind::Token));
+    assert_eq!(other.seen("/introspect").len(), 0);
 }
 
 #[tokio::test]

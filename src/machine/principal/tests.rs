@@ -58,6 +58,7 @@ fn b_20_a_service_is_never_a_user_however_its_issuer_spells_it() {
         json!({"sub": "7", "azp": "billing", "gty": "client-credentials"}),
         json!({"sub": "7", "appid": "billing", "idtyp": "app"}),
         json!({"sub": "7", "azp": "billing", "preferred_username": "service-account-billing"}),
+        json!({"sub": "7", "azp": "billing", "preferred_username": "service-account-BILLING"}),
     ] {
         let mut all = claims.clone();
         for (name, value) in [
@@ -101,6 +102,19 @@ fn jx_29_scopes_are_whole_words_in_either_form() {
         all["sub"] = json!("u");
         assert_eq!(machine(all).scopes, want, "{claims}");
     }
+}
+
+#[test]
+fn jx_29_no_scope_is_left_out_that_a_deny_rule_could_name() {
+    let (paths, many) = (paths(), |n: usize| vec!["x"; n].join(" ") + " banned");
+    let source =
+        Source { section: "main", is_provider: true, issuer: "i", paths: &paths, skew: 0, kept: &[], custom: &[] };
+    let of = |scope: String| {
+        let claims = json!({"sub": "u1", "exp": 1, "scope": scope});
+        Machine::from_claims(claims.as_object().unwrap(), &source, Secret::new("t"))
+    };
+    assert!(of(many(MOST - 1)).unwrap().scopes.contains(&"banned".to_owned()));
+    assert!(of(many(MOST)).is_err());
 }
 
 #[test]

@@ -1,9 +1,11 @@
 // A provider, an application and Doorward between them, on ports of their own: `await world(...)` in a test file's
 // `before`, `stop()` in its `after`.
+import { execFile } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { CLIENT, startProvider } from './provider.mjs';
 import { freePort, start, until } from './process.mjs';
 
@@ -16,19 +18,20 @@ export const SESSION_COOKIE = /^doorward(\.\d+)?$/;
 export const LOGIN_COOKIE = /^doorward\.login\./;
 
 // `upstream`: a URL to forward to instead of starting the application. `provider`: false, or the options of
-// `startProvider`. `port`: Doorward's own, if it has to be known before. `backchannel`: the provider tells Doorward of logouts. `more`: further lines of TOML, `provider`,
+// `startProvider`. `port`: Doorward's own, if it has to be known before. `tls`: it speaks https. `backchannel`: the provider tells Doorward of logouts. `more`: further lines of TOML, `provider`,
 // `session` (which replaces the keys: see `sessions`), `limits` and `routes` (a function of the upstream's URL).
-export async function world({ client = CLIENT, provider: options = {}, backchannel, port, upstream, more = {} } = {}) {
+export async function world({ client = CLIENT, provider: options = {}, backchannel, port, tls = false, upstream, more = {} } = {}) {
   const providerRuns = options !== false;
   const dir = await mkdtemp(path.join(os.tmpdir(), 'doorward-e2e-'));
   const ports = { gateway: port ?? (await freePort()), admin: await freePort(), provider: await freePort(), app: await freePort() };
-  const origin = `http://127.0.0.1:${ports.gateway}`;
+  const origin = `${tls ? 'https' : 'http'}://127.0.0.1:${ports.gateway}`;
   const admin = `http://127.0.0.1:${ports.admin}`;
   const appUrl = upstream ?? `http://127.0.0.1:${ports.app}`;
   const issuer = `http://localhost:${ports.provider}`;
   const file = path.join(dir, 'doorward.toml');
   const children = [];
   let running = more;
+  const pair = tls && (await certificate(dir));
 
   const w = {
     file,
@@ -106,13 +109,13 @@ export async function world({ client = CLIENT, provider: options = {}, backchann
   async function reload(instance, file, ports, more) {
     const reloads = () => w.metric('doorward_reloads_total{outcome="ok"}', instance.admin);
     const before = await reloads();
-    await writeFile(file, config({ origin, ports, issuer, client, appUrl, more }));
+    await writeFile(file, config({ origin, ports, issuer, client, appUrl, pair, more }));
     instance.gateway.signal('SIGHUP');
     await until('the reload', async () => (await reloads()) > before);
   }
 
   async function startDoorward(file, ports, more) {
-    await writeFile(file, config({ origin, ports, issuer, client, appUrl, more }));
+    await writeFile(file, config({ origin, ports, issuer, client, appUrl, pair, more }));
     const child = start(DOORWARD, ['serve', '--config', file]);
     children.push(child);
     await until('Doorward to live', () => {
@@ -138,6 +141,14 @@ export async function world({ client = CLIENT, provider: options = {}, backchann
   return w;
 }
 
+// One that no browser trusts: whoever visits has to ignore that.
+async function certificate(dir) {
+  const [cert, key] = [path.join(dir, 'tls.crt'), path.join(dir, 'tls.key')];
+  const args = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', key, '-out', cert, '-days', '1'];
+  await promisify(execFile)('openssl', [...args, '-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1']);
+  return { cert, key };
+}
+
 function startApplication(port, dir) {
   return start(
     path.join(HERE, '.venv/bin/python'),
@@ -161,7 +172,7 @@ export function sessions({ store, redis, keys = [SESSION_KEY], more = '' }) {
   return lines.join('\n');
 }
 
-function config({ origin, ports, issuer, client, appUrl, more }) {
+function config({ origin, ports, issuer, client, appUrl, pair, more }) {
   const toml = JSON.stringify; // a JSON string is a TOML basic string
   const route = (name, at, more) => `
 [[route]]
@@ -176,6 +187,7 @@ ${more}`;
 listen = ["127.0.0.1:${ports.gateway}"]
 public_url = "${origin}"
 
+${pair ? `[server.tls]\ncert = "${pair.cert}"\nkey = "${pair.key}"\n` : ''}
 [server.limits]
 logins_per_minute = 10000
 ${more.limits ?? ''}
