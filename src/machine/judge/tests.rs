@@ -39,7 +39,6 @@ impl World {
         let machines = Machines {
             providers: vec![provider],
             issuers: vec![issuer],
-            denying: Vec::new(),
             kept: vec![],
             custom: vec![],
             denying: vec![],
