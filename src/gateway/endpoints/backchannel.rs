@@ -34,7 +34,8 @@ pub async fn backchannel(call: &Call<'_>, body: Incoming) -> Reply {
             call.gateway.sessions.state.logout_limiter.forgive(call.exchange.client, PER_MINUTE);
             reply::empty(StatusCode::OK)
         }
-        Err(error) if error.kind() == Kind::BadRequest => {
+        // BL-05. §2.8 knows 400 for whatever is wrong with the request.
+        Err(error) if matches!(error.kind(), Kind::BadRequest | Kind::BodyTooLarge) => {
             tracing::debug!(request_id = call.exchange.id(), error = %Safe(&error.to_string()), "logout token refused");
             let body = json!({ "error": "invalid_request", "error_description": error.detail() });
             reply::json(StatusCode::BAD_REQUEST, &body)
