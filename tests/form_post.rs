@@ -48,7 +48,7 @@ fn post(browser: &mut Browser, form: &str) -> Answer {
 }
 
 #[test]
-fn c_24_a_form_is_taken_where_it_was_asked_for_and_answered_with_303() {
+fn c_24_b_13_a_form_is_taken_where_it_was_asked_for_and_answered_with_303() {
     let w = World::new("response_mode = \"form_post\"");
     let mut browser = w.gateway.browser();
     let start = browser.navigate("/page");

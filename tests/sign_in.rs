@@ -231,7 +231,7 @@ fn c_15_c_16_j_05_j_10_an_id_token_of_another_kind_signs_nobody_in() {
 }
 
 #[test]
-fn p_04_a_provider_that_lists_no_s256_gets_it_all_the_same_and_a_warning_says_so() {
+fn p_04_b_06_a_provider_that_lists_no_s256_gets_it_all_the_same_and_a_warning_says_so() {
     let (provider, upstream) = (Provider::start(), Upstream::start());
     let plain = Fault::SetMember("code_challenge_methods_supported", json!(["plain"]));
     provider.demo.control().fault(Endpoint::Discovery, plain);
@@ -239,6 +239,12 @@ fn p_04_a_provider_that_lists_no_s256_gets_it_all_the_same_and_a_warning_says_so
     let begun = gateway.browser().navigate("/");
     assert_eq!(begun.parameter("code_challenge_method").as_deref(), Some("S256"));
     assert!(gateway.log().contains("does not list PKCE with S256"), "{}", gateway.log());
+    // What it makes of PKCE is not known: state and nonce are what counts.
+    assert!(begun.parameter("nonce").is_some());
+    let callback = format!("{}/oauth2/callback?code=c&state=another", gateway.base);
+    assert_eq!(gateway.browser().navigate(&callback).status, 400);
+    let asked = provider.demo.stats().code_grants;
+    assert_eq!((asked.ok, asked.refused), (0, 0));
     gateway.signed_in();
 }
 
@@ -445,7 +451,7 @@ fn i_01_i_02_o_02_l_13_the_issuer_must_answer_for_itself_and_once() {
 }
 
 #[test]
-fn l_01_l_04_p_03_a_callback_belongs_to_the_browser_that_began_it() {
+fn b_02_l_01_l_04_p_03_a_callback_belongs_to_the_browser_that_began_it() {
     let w = World::new();
     let mut attacker = w.gateway.browser();
     let callback = attacker.reach_callback("/");

@@ -18,6 +18,18 @@ const MAX_KEYS: usize = 100;
 pub(crate) const RSA: &[Algorithm] =
     &[Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::PS384, Algorithm::PS512];
 
+/// The Ed25519 keys of small order, and the two that write 0 and 1 as more than the field holds, with the sign bit cleared:
+/// under such a key one signature fits many messages (JX-06).
+const SMALL_ORDER: [&str; 7] = [
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+];
+
 /// The usable public keys of one issuer, in the order published.
 #[derive(Debug, Default)]
 pub struct KeySet {
@@ -140,8 +152,17 @@ fn edwards(jwk: &Map<String, Value>) -> Option<(&'static [Algorithm], DecodingKe
         return None;
     }
     let x = octets(jwk, "x")?;
+    if is_of_small_order(&x) {
+        return None;
+    }
     ParsedPublicKey::new(&ED25519, &x).ok()?;
     Some((&[Algorithm::EdDSA], DecodingKey::from_ed_der(&x)))
+}
+
+fn is_of_small_order(key: &[u8]) -> bool {
+    let Some((last, rest)) = key.split_last() else { return false };
+    let hex: String = rest.iter().chain(&[last & 0x7f]).map(|byte| format!("{byte:02x}")).collect();
+    SMALL_ORDER.contains(&hex.as_str())
 }
 
 fn octets(jwk: &Map<String, Value>, name: &str) -> Option<Vec<u8>> {

@@ -223,6 +223,41 @@ fn jx_05_ecdsa_signatures_of_the_wrong_value_or_size() {
 }
 
 #[test]
+fn jx_06_ed25519_signatures_have_one_form_and_keys_are_of_full_order() {
+    let ed = Signer::new_ed();
+    let keys = set(&[ed.jwk("d")]);
+    let token = ed.sign(&json!({"alg": "EdDSA", "kid": "d"}), &json!({"sub": "alice"}));
+    let check = |token: &str, keys: &KeySet| verify(token, keys, &[Algorithm::EdDSA], None);
+    assert!(check(&token, &keys).is_ok());
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let raw = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    // S + L is the same number modulo L, the order of the group (RFC 8032 §5.1.7 takes S below L only).
+    let order = "edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010";
+    let order = (0..32).map(|i| u8::from_str_radix(&order[2 * i..2 * i + 2], 16).unwrap());
+    let mut carry = 0;
+    let sum: Vec<u8> = raw[32..]
+        .iter()
+        .zip(order)
+        .map(|(s, l)| {
+            let digit = u16::from(*s) + u16::from(l) + carry;
+            carry = digit >> 8;
+            digit as u8
+        })
+        .collect();
+    for bad in [[&raw[..32], &sum].concat(), vec![0; 64], raw[..63].to_vec(), [&raw[..], &[0]].concat()] {
+        assert_eq!(check(&format!("{signed}.{}", b64(bad)), &keys).unwrap_err(), Refusal::Signature);
+    }
+    // Under the neutral element, with itself as R and S = 0, any message would be signed.
+    let neutral: Vec<u8> = [1].into_iter().chain([0; 31]).collect();
+    for key in [neutral.clone(), vec![0; 32], [&neutral[..31], &[0x80]].concat()] {
+        let keys = set(&[json!({"kty": "OKP", "crv": "Ed25519", "kid": "d", "x": b64(&key)})]);
+        assert_eq!(keys.len(), 0, "{key:?}");
+        let forged = format!("{signed}.{}", b64([&key[..], &[0; 32]].concat()));
+        assert_eq!(check(&forged, &keys).unwrap_err(), Refusal::UnknownKey);
+    }
+}
+
+#[test]
 fn d_10_two_keys_with_one_kid_are_both_tried() {
     let second = Signer::new_ec();
     let keys = set(&[ec().jwk("k"), second.jwk("k")]);

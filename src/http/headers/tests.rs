@@ -48,7 +48,7 @@ fn ordinary_headers_stay() {
 }
 
 #[test]
-fn hx_02_hx_20_every_identity_header_of_every_preset_goes() {
+fn bx_07_hx_02_hx_20_every_identity_header_of_every_preset_goes() {
     let all = [
         "x-forwarded-user",
         "x-forwarded-email",

@@ -134,7 +134,7 @@ async fn d_08_an_unknown_key_id_while_the_keys_are_away_is_no_verdict() {
 }
 
 #[tokio::test]
-async fn at_01_jx_14_the_audience_is_asked_for_each_route() {
+async fn at_01_b_16_jx_14_the_audience_is_asked_for_each_route() {
     let world = World::new(600).await;
     let token = world.token("e", json!({"aud": ["api", "other"]}));
     assert_eq!(world.kind(&route(&["api"]), &token).await, None);

@@ -62,7 +62,7 @@ fn endpoints(op: &Op) -> Value {
 }
 
 #[tokio::test]
-async fn pk_01_f_02_every_request_carries_an_assertion_of_its_own() {
+async fn b_11_pk_01_f_02_every_request_carries_an_assertion_of_its_own() {
     for (auth, alg) in [
         (ClientAuth::PrivateKeyJwt, Algorithm::PS256),
         (ClientAuth::Auto, Algorithm::ES256),

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn d_01_the_document_is_below_the_issuer() {
+async fn b_12_d_01_the_document_is_below_the_issuer() {
     for issuer in ["", "/", "/realms/main", "/realms/main/"] {
         let op = Op::new().await;
         let path = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));

@@ -55,7 +55,7 @@ fn wants_nonce(nonce: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn dp_01_every_request_for_a_token_and_every_use_has_a_proof() {
+async fn b_17_dp_01_every_request_for_a_token_and_every_use_has_a_proof() {
     let op = Op::new().await;
     // Without query and fragment.
     op.discovery(json!({"token_endpoint": format!("{}/token?tenant=1", op.issuer)}));
