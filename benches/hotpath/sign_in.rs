@@ -56,13 +56,17 @@ access_log = {access_log}
         for _ in 0..10 {
             let authority = uri.authority().unwrap().as_str().to_owned();
             let jar = jars.entry(authority.clone()).or_default();
-            let mut response = fetch(&uri, &header(jar)).await;
+            let mut answer = fetch(&uri, &header(jar)).await;
             let patience = Instant::now() + Duration::from_secs(60);
-            // Under valgrind, the provider's keys may take a while to come.
-            while response.status() == StatusCode::SERVICE_UNAVAILABLE && Instant::now() < patience {
+            // Under valgrind, it may take a while until the workers listen and the provider's keys are there.
+            let unready = |a: &hyper::Result<Response<Incoming>>| {
+                !a.as_ref().is_ok_and(|a| a.status() != StatusCode::SERVICE_UNAVAILABLE)
+            };
+            while unready(&answer) && Instant::now() < patience {
                 tokio::time::sleep(Duration::from_millis(20)).await;
-                response = fetch(&uri, &header(jar)).await;
+                answer = fetch(&uri, &header(jar)).await;
             }
+            let response = answer.unwrap();
             // The page's own answer counts too: it takes back the cookie that counts sign-ins, and a request that goes on
             // bringing it is never the same request twice to Doorward.
             for set in response.headers().get_all(SET_COOKIE) {
@@ -91,10 +95,10 @@ fn header(jar: &BTreeMap<String, String>) -> String {
     jar.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
 }
 
-async fn fetch(uri: &Uri, cookie: &str) -> Response<Incoming> {
+async fn fetch(uri: &Uri, cookie: &str) -> hyper::Result<Response<Incoming>> {
     let authority = uri.authority().unwrap().as_str();
     let stream = TcpStream::connect(authority).await.unwrap();
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let mut request = Request::get(uri.path_and_query().unwrap().as_str())
         .header(HOST, authority)
@@ -103,5 +107,5 @@ async fn fetch(uri: &Uri, cookie: &str) -> Response<Incoming> {
     if !cookie.is_empty() {
         request = request.header(COOKIE, cookie);
     }
-    sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap()
+    sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await
 }

@@ -43,7 +43,7 @@ impl Bits {
             (Key::Scope, &rule.scope),
         ];
         let written = lists.into_iter().filter(|(_, names)| !names.is_empty());
-        let bits = written.map(|(key, names)| names.iter().fold(Self(0), |bits, name| bits.with(key, name)));
+        let bits = written.map(|(key, names)| names.iter().fold(Self(0), |bits, name| bits.with(key, name.as_bytes())));
         bits.min_by_key(|bits| bits.0.count_ones()).unwrap_or(Self::ALL)
     }
 
@@ -57,17 +57,18 @@ impl Bits {
             Email::TooLong => return Self::ALL,
             Email::Absent => Self::ANY,
             Email::Text(text) => {
-                text.split('@').skip(1).fold(Self::ANY.with(Key::Email, text), |b, d| b.with(Key::Domain, d))
+                let domains = text.as_bytes().split(|b| *b == b'@').skip(1);
+                domains.fold(Self::ANY.with(Key::Email, text.as_bytes()), |bits, domain| bits.with(Key::Domain, domain))
             }
         };
-        bits = facts.user.iter().fold(bits, |bits, user| bits.with(Key::User, user));
-        bits = facts.client.iter().fold(bits, |bits, client| bits.with(Key::Client, client));
+        bits = facts.user.iter().fold(bits, |bits, user| bits.with(Key::User, user.as_bytes()));
+        bits = facts.client.iter().fold(bits, |bits, client| bits.with(Key::Client, client.as_bytes()));
         for (key, names) in [(Key::Group, facts.groups), (Key::Scope, facts.scopes)] {
             for name in names {
                 if bits == Self::ALL {
                     return bits;
                 }
-                bits = bits.with(key, name);
+                bits = bits.with(key, name.as_bytes());
             }
         }
         bits
@@ -78,9 +79,9 @@ impl Bits {
     }
 
     /// FNV-1a. Whoever finds names that share a bit makes a comparison necessary, and nothing else.
-    fn with(self, key: Key, name: &str) -> Self {
+    fn with(self, key: Key, name: &[u8]) -> Self {
         let start = 0xcbf2_9ce4_8422_2325_u64 ^ key as u64;
-        let hash = name.bytes().fold(start, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let hash = name.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
         Self(self.0 | 1 << (hash >> 57))
     }
 }

@@ -53,6 +53,16 @@ impl Folded {
 
     pub(super) fn new(text: &str) -> Self {
         let mut bytes = [0; Self::MOST];
+        // PERF: as nearly every address is.
+        if text.is_ascii() {
+            let room = bytes.get_mut(..text.len());
+            let length = room.is_some().then_some(text.len());
+            if let Some(room) = room {
+                room.copy_from_slice(text.as_bytes());
+                room.make_ascii_lowercase();
+            }
+            return Self { bytes, length };
+        }
         let mut length = 0;
         for c in text.chars().flat_map(char::to_lowercase) {
             let Some(room) = bytes.get_mut(length..length + c.len_utf8()) else {
