@@ -46,7 +46,10 @@ export async function startProvider({ port, origins, accessToken = 600, logoutUr
     token_endpoint_auth_method: 'client_secret_basic',
     grant_types: ['authorization_code', 'refresh_token'],
     response_types: ['code'],
-    redirect_uris: origins.map((origin) => `${origin}/oauth2/callback`),
+    // Where there are several providers, each has a callback of its own.
+    redirect_uris: origins.flatMap((origin) =>
+      ['', '/main', '/other'].map((name) => `${origin}/oauth2/callback${name}`),
+    ),
     post_logout_redirect_uris: origins.map((origin) => `${origin}/oauth2/signed_out`),
     ...demands.metadata,
     ...(logoutUri && { backchannel_logout_uri: logoutUri, backchannel_logout_session_required: true }),
