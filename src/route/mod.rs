@@ -5,12 +5,14 @@
 //! prefix by whole segments; in each a route with `methods`, then the one without. A route whose `methods` exclude the
 //! request is no candidate, so the search goes on to less specific ones.
 
+mod hash;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 
 use crate::config::settings::{HostMatch, PathMatch, Route};
+use hash::ByNames;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Selection {
@@ -25,9 +27,9 @@ pub enum Selection {
 /// Compiled once a configuration. Selecting allocates nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    exact: HashMap<Box<str>, Paths>,
+    exact: HashMap<Box<str>, Paths, ByNames>,
     /// By what follows the first label.
-    wildcard: HashMap<Box<str>, Paths>,
+    wildcard: HashMap<Box<str>, Paths, ByNames>,
     any: Paths,
     /// PERF: without a raw route no host is looked up for one.
     raw: bool,
@@ -96,9 +98,9 @@ impl Table {
 /// The routes of one host.
 #[derive(Clone, Debug, Default)]
 struct Paths {
-    exact: HashMap<Box<str>, Vec<Candidate>>,
+    exact: HashMap<Box<str>, Vec<Candidate>, ByNames>,
     /// The whole site is the empty prefix.
-    prefix: HashMap<Box<str>, Vec<Candidate>>,
+    prefix: HashMap<Box<str>, Vec<Candidate>, ByNames>,
     longest: usize,
     /// The one route here is for every path and method, and takes paths as they came.
     raw: bool,
