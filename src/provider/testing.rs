@@ -54,15 +54,15 @@ pub(crate) struct Seen {
 
 impl Op {
     pub(crate) async fn new() -> Arc<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let issuer = format!("http://{}", listener.local_addr().unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        let issuer = format!("http://{}", listener.local_addr().expect("it is bound"));
         let op = Arc::new(Self { issuer, answers: Mutex::default(), seen: Mutex::default() });
         op.discovery(json!({}));
         op.keys(&[ec().jwk("e")]);
         let this = op.clone();
         tokio::spawn(async move {
             loop {
-                let (stream, _) = listener.accept().await.unwrap();
+                let (stream, _) = listener.accept().await.expect("the listener is open");
                 let this = this.clone();
                 let service = service_fn(move |request| this.clone().serve(request, None));
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
@@ -77,7 +77,7 @@ impl Op {
 
     /// One after the other; the last one stays.
     pub(crate) fn put_all(&self, path: &str, answers: impl Into<VecDeque<Answer>>) {
-        self.answers.lock().unwrap().insert(path.to_owned(), answers.into());
+        self.answers.lock().expect("nobody panics while holding it").insert(path.to_owned(), answers.into());
     }
 
     /// The usual document; `changes` replace members, null removes them.
@@ -93,7 +93,7 @@ impl Op {
             "revocation_endpoint": at("revoke"),
             "id_token_signing_alg_values_supported": ["ES256", "HS256", "none"],
         });
-        for (name, value) in changes.as_object().unwrap() {
+        for (name, value) in changes.as_object().expect("a test writes its changes as an object") {
             document[name] = value.clone();
         }
         self.put("/.well-known/openid-configuration", Answer::json(200, document));
@@ -117,14 +117,20 @@ impl Op {
         let mut claims = json!({
             "iss": self.issuer, "aud": "doorward", "sub": "alice", "nonce": "nonce", "iat": now, "exp": now + 300,
         });
-        for (name, value) in changes.as_object().unwrap() {
+        for (name, value) in changes.as_object().expect("a test writes its changes as an object") {
             claims[name] = value.clone();
         }
         ec().sign(&json!({"alg": "ES256", "kid": kid}), &claims)
     }
 
     pub(crate) fn seen(&self, path: &str) -> Vec<Seen> {
-        self.seen.lock().unwrap().iter().filter(|seen| seen.path == path).cloned().collect()
+        self.seen
+            .lock()
+            .expect("nobody panics while holding it")
+            .iter()
+            .filter(|seen| seen.path == path)
+            .cloned()
+            .collect()
     }
 
     pub(crate) fn settings(&self) -> settings::Provider {
@@ -162,12 +168,13 @@ impl Op {
     pub(crate) fn provider(&self, change: impl FnOnce(&mut settings::Provider)) -> Arc<Provider> {
         let mut settings = self.settings();
         change(&mut settings);
-        let key = settings.dpop.then(|| SigningKey::es256(&[7; 32]).unwrap());
-        Provider::new(&settings, &[], key, Handle::current(), Arc::new(|_, _| {})).unwrap()
+        let key = settings.dpop.then(|| SigningKey::es256(&[7; 32]).expect("these bytes are a private key"));
+        Provider::new(&settings, &[], key, Handle::current(), Arc::new(|_, _| {}))
+            .expect("settings of a test are valid")
     }
 
     fn next_answer(&self, path: &str) -> Option<Answer> {
-        let mut answers = self.answers.lock().unwrap();
+        let mut answers = self.answers.lock().expect("nobody panics while holding it");
         let answers = answers.get_mut(path)?;
         if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() }
     }
@@ -179,10 +186,15 @@ impl Op {
         certificate: Option<Vec<u8>>,
     ) -> Result<Response<Full<Bytes>>, Infallible> {
         let (parts, body) = request.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
+        let body = body.collect().await.expect("our own client sends whole bodies").to_bytes();
         let path = parts.uri.path().to_owned();
         let form = form_urlencoded::parse(&body).into_owned().collect();
-        self.seen.lock().unwrap().push(Seen { path: path.clone(), headers: parts.headers, form, certificate });
+        self.seen.lock().expect("nobody panics while holding it").push(Seen {
+            path: path.clone(),
+            headers: parts.headers,
+            form,
+            certificate,
+        });
         let answer = self.next_answer(&path).unwrap_or_else(|| Answer::json(404, ""));
         if answer.hangs {
             std::future::pending::<()>().await;
@@ -191,7 +203,7 @@ impl Op {
         for (name, value) in &answer.headers {
             response = response.header(*name, value);
         }
-        Ok(response.body(Full::from(answer.body)).unwrap())
+        Ok(response.body(Full::from(answer.body)).expect("a test names headers that are some"))
     }
 }
 

@@ -56,7 +56,7 @@ fn means(named: &settings::Rule, others: &[settings::Rule]) {
 }
 
 fn named_network(text: &str) -> Vec<ipnet::IpNet> {
-    vec![text.parse().unwrap()]
+    vec![text.parse().expect("a test writes networks")]
 }
 
 fn rule(change: impl FnOnce(&mut settings::Rule)) -> settings::Rule {

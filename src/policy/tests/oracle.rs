@@ -30,7 +30,7 @@ fn naive_rule(rule: &settings::Rule, who: &Somebody, allow: bool) -> bool {
         |list: &[String], value: &Option<String>| list.is_empty() || value.as_ref().is_some_and(|v| list.contains(v));
     let any = |list: &[String], values: &[String]| list.is_empty() || values.iter().any(|v| list.contains(v));
     let email = who.email.as_ref().map(|e| e.to_lowercase()).filter(|_| who.verified || !allow);
-    let domain = email.as_ref().map(|e| e.split_once('@').unwrap().1.to_owned());
+    let domain = email.as_ref().map(|e| e.split_once('@').expect("generated with an @").1.to_owned());
     let lower = |list: &[String]| list.iter().map(|e| e.to_lowercase()).collect::<Vec<_>>();
     format!("{rule:?}") != format!("{:?}", settings::Rule::default())
         && has(&rule.user, &who.user)
@@ -106,7 +106,7 @@ prop_compose! {
         method in some_of(&["GET", "POST"]),
         claims in prop::collection::btree_map(select(&PATHS[..]), subsequence(&TEXTS[..], 1..=2), 0..=1),
     ) -> settings::Rule {
-        let network = networks.iter().map(|n| n.parse::<IpNet>().unwrap()).collect();
+        let network = networks.iter().map(|n| n.parse::<IpNet>().expect("one of the networks above")).collect();
         let claims = claims.into_iter().map(|(path, texts)| (path.to_owned(), strings(&texts))).collect();
         settings::Rule { user, email, email_domain, group, claims, scope, provider, issuer, client, network, method }
     }
@@ -128,7 +128,7 @@ prop_compose! {
         Somebody {
             known, user, email, verified, groups, scopes, client, issuer,
             claims: claims.into_iter().map(|(path, texts)| (path.to_owned(), strings(&texts))).collect(),
-            network: network.parse().unwrap(),
+            network: network.parse().expect("one of the addresses above"),
             method: method.to_owned(),
         }
     }

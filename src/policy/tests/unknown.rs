@@ -3,7 +3,7 @@
 use super::*;
 
 fn network(text: &str) -> settings::Rule {
-    settings::Rule { network: vec![text.parse().unwrap()], ..Default::default() }
+    settings::Rule { network: vec![text.parse().expect("a test writes networks")], ..Default::default() }
 }
 
 fn method(name: &str) -> settings::Rule {
