@@ -27,7 +27,6 @@ pub mod endpoints;
 pub mod exchange;
 pub mod explain;
 pub mod forward;
-pub mod granted;
 pub mod navigation;
 pub mod pages;
 pub mod resource;
@@ -38,6 +37,7 @@ pub mod rules;
 pub mod site;
 pub mod trailers;
 pub mod upstream_auth;
+pub mod upstream_tokens;
 pub mod who;
 pub mod www_authenticate;
 

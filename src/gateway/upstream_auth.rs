@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 
 use super::assertion::Stamp;
-use super::granted::{Exchanges, OwnToken};
+use super::upstream_tokens::{Exchanges, OwnToken};
 use super::who::Who;
 use crate::config::settings::UpstreamAuth;
 use crate::error::{Error, Kind, Result};

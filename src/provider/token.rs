@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::error::Result;
 use crate::provider::client_auth::Form;
 use crate::provider::discovery::Metadata;
-use crate::provider::{Provider, http, plain};
+use crate::provider::{Provider, http, oauth2};
 use crate::secret::Secret;
 
 const ENDPOINT: &str = "token";
@@ -37,7 +37,7 @@ impl Provider {
             return Err(http::refusal(ENDPOINT, &response));
         }
         if !self.settings.is_openid() {
-            let answer = plain::token_answer(&response)?;
+            let answer = oauth2::token_answer(&response)?;
             return TokenAnswer::read(&answer, self.dpop.is_some()).map_err(|fault| http::answer(ENDPOINT, fault));
         }
         let media = http::media_type(&response);

@@ -5,7 +5,7 @@
 
 pub mod browser;
 pub mod gateway;
-pub mod plain;
+pub mod oauth2;
 mod redis;
 pub mod upstream;
 

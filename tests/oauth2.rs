@@ -11,7 +11,7 @@
 mod support;
 
 use support::gateway::Extra;
-use support::plain::Plain;
+use support::oauth2::Plain;
 use support::{Gateway, Provider, Upstream, eventually};
 
 struct World {
