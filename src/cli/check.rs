@@ -100,14 +100,13 @@ async fn try_all(settings: &Settings) -> ExitCode {
         say(format!("issuer {} ({})", issuer.name, issuer.issuer), loaded.map_err(|error| error.to_string()));
     }
     for route in &settings.routes {
-        if matches!(route.upstream.target, Target::Status(_)) {
-            continue;
+        for target in route.upstream.targets.iter().filter(|target| !matches!(target, Target::Status(_))) {
+            let reached = match Endpoint::new(target, &route.upstream.options) {
+                Ok(endpoint) => endpoint.connect().await.map(drop).map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            say(format!("upstream {target} of route {}", route.name), reached);
         }
-        let reached = match Endpoint::new(&route.upstream.target, &route.upstream.options) {
-            Ok(endpoint) => endpoint.connect().await.map(drop).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        say(format!("upstream of route {}", route.name), reached);
     }
     if let Some(redis) = &settings.session.redis {
         let started = Redis::start(redis, tokio::runtime::Handle::current(), Arc::new(Deaf));

@@ -10,6 +10,7 @@ mod identity;
 mod issuer;
 mod key;
 mod layers;
+mod limits;
 mod locate;
 mod machine;
 mod problem;
@@ -23,6 +24,7 @@ mod server;
 mod session;
 pub mod settings;
 mod sign_in;
+mod tls;
 mod upstream;
 mod upstream_auth;
 mod values;
@@ -88,7 +90,7 @@ pub fn find_file(explicit: Option<PathBuf>, env: &dyn Fn(&str) -> Option<String>
 /// them, from a text that has every section.
 pub fn known_keys() -> Vec<String> {
     const EVERY_SECTION: &str = r#"
-        [server.tls]
+        [[server.tls.sni]]
         [server.limits]
         [admin]
         [provider.x.claims]
@@ -104,7 +106,7 @@ pub fn known_keys() -> Vec<String> {
         deny = [{ }]
         machine = { }
         upstream_auth = { }
-        upstream_options = { }
+        upstream_options = { health = { } }
     "#;
     let reader = Reader::new(Layers::of_text(EVERY_SECTION));
     settings_of(&reader);

@@ -68,6 +68,7 @@ pub(super) fn route(mut table: Table<'_>, context: &Context<'_>, claims: &mut Ve
     let unauthenticated =
         [("auto", Unauthenticated::Auto), ("redirect", Unauthenticated::Redirect), ("401", Unauthenticated::Status401)];
     let providers = providers(&table, word, context);
+    let targets = upstream::targets(&table, word == Word::Deny);
     let mut route = Route {
         require: required(&table, &providers, context),
         providers,
@@ -80,8 +81,8 @@ pub(super) fn route(mut table: Table<'_>, context: &Context<'_>, claims: &mut Ve
         allow_preflight: table.boolean("allow_preflight", false),
         unauthenticated: table.choice("unauthenticated", &unauthenticated, &[]).unwrap_or(Unauthenticated::Auto),
         upstream: Upstream {
-            target: upstream::target(&table, word == Word::Deny),
-            options: upstream::options(table.section("upstream_options")),
+            options: upstream::options(table.section("upstream_options"), targets.h2c),
+            targets: targets.all,
         },
         host,
         path,
@@ -159,7 +160,7 @@ fn is_below(path: &str, prefix: &str) -> bool {
 /// SECURITY: PX-25, PX-26. A path that is not normalised must have nothing to be misread into: no other route, nothing put
 /// before it. (No `strip_prefix` begins `/`.)
 fn raw_path(table: &Table<'_>, route: &Route) {
-    let below = matches!(&route.upstream.target, Target::Url(url) if !matches!(url.path(), "" | "/"));
+    let below = route.upstream.targets.iter().any(|t| matches!(t, Target::Url(url) if !matches!(url.path(), "" | "/")));
     let (PathMatch::Exact(path) | PathMatch::Prefix(path)) = &route.path;
     let (message, hint) = if path.is_empty() {
         // Where `path` itself is wrong, that is problem enough.

@@ -7,13 +7,12 @@ use ipnet::IpNet;
 
 use super::problem::Reason;
 use super::read::{Reader, Table};
-use super::settings::{Admin, Limits, Listen, LogFormat, Server, Telemetry, Tls};
+use super::settings::{Admin, Listen, LogFormat, Server, Telemetry};
 use super::values::{self, seconds};
+use super::{limits, tls};
 use crate::http::origin::{Origin, Scheme};
 
 const DEFAULT_PREFIX: &str = "/oauth2";
-/// Below this hyper's own read buffer would not fit.
-const LEAST_HEADER_BYTES: usize = 8192;
 
 /// The section, and whether plain http may leave the machine.
 pub(super) struct Read {
@@ -37,16 +36,26 @@ pub(super) fn server(table: Table<'_>) -> Read {
         public_url: public_url.clone().unwrap_or_else(|| Origin::new(Scheme::Https, "unset.invalid", 443)),
         prefix: table.parse("prefix", values::prefix_below_root).unwrap_or_else(|| DEFAULT_PREFIX.to_owned()),
         trusted_proxies: trusted_proxies(&table),
+        proxy_protocol: table.boolean("proxy_protocol", false),
         drain_timeout: table.duration("drain_timeout", seconds(30)),
+        drain_delay: table.duration("drain_delay", seconds(0)),
+        reload_interval: table.duration("reload_interval", seconds(10)),
         state_dir: table.text("state_dir").map_or_else(|| state_dir(table.reader()), PathBuf::from),
         workers: usize::try_from(table.integer("workers", 0..=1024, 0)).unwrap_or(0),
-        tls: table.table("tls").and_then(tls),
-        limits: limits(table.section("limits")),
+        tls: table.table("tls").and_then(tls::tls),
+        limits: limits::limits(table.section("limits")),
         show_rule: table.boolean("show_rule", false),
         listen,
     };
     let insecure = table.boolean("insecure", false);
-    table.close(&["proxy_protocol"]);
+    if server.proxy_protocol && server.trusted_proxies.is_empty() {
+        table.problem(
+            "proxy_protocol",
+            "has nobody to read it from",
+            "Name the load balancers in trusted_proxies: only they may say who a connection is from.",
+        );
+    }
+    table.close(&[]);
     Read { server, public_url, insecure }
 }
 
@@ -91,9 +100,12 @@ pub(super) fn telemetry(table: Table<'_>) -> Telemetry {
     telemetry
 }
 
-fn listen(text: &str) -> Result<Listen, Reason> {
-    if text.starts_with("fd:") {
-        return Err(Reason::later());
+pub(super) fn listen(text: &str) -> Result<Listen, Reason> {
+    if let Some(number) = text.strip_prefix("fd:") {
+        return match number.parse() {
+            Ok(number @ 3..) => Ok(Listen::Fd(number)),
+            _ => Err(Reason::new("is no inherited socket", "Write \"fd:3\": systemd's first socket is number 3.")),
+        };
     }
     if let Some(path) = text.strip_prefix("unix:") {
         return if path.starts_with('/') {
@@ -105,7 +117,7 @@ fn listen(text: &str) -> Result<Listen, Reason> {
     text.parse().map(Listen::Tcp).map_err(|_| {
         Reason::new(
             "is not an address to listen on",
-            "Write an IP address and a port, such as \"0.0.0.0:4180\" or \"[::]:4180\", or \"unix:/path\".",
+            "Write an IP address and a port, such as \"0.0.0.0:4180\" or \"[::]:4180\", \"unix:/path\" or \"fd:3\".",
         )
     })
 }
@@ -129,7 +141,7 @@ fn public_url(table: &Table<'_>, listen: &[Listen]) -> Option<Origin> {
     // Tried out on one machine: what was listened on is what the browser types.
     let port = listen.iter().find_map(|l| match l {
         Listen::Tcp(address) => Some(address.port()),
-        Listen::Unix(_) => None,
+        Listen::Fd(_) | Listen::Unix(_) => None,
     });
     if port.is_none() {
         table.missing("public_url", "Write what browsers type: --public-url https://app.example.com.");
@@ -168,40 +180,4 @@ fn state_dir(reader: &Reader) -> PathBuf {
         Some(home) => PathBuf::from(home).join(".local/state/doorward"),
         None => PathBuf::from("/var/lib/doorward"),
     }
-}
-
-fn tls(table: Table<'_>) -> Option<Tls> {
-    let cert = table.text("cert");
-    let key = table.text("key");
-    for (name, value) in [("cert", &cert), ("key", &key)] {
-        if value.is_none() && table.lacks(name) {
-            table.missing(name, "Write the path of the PEM file; without TLS leave out the whole section.");
-        }
-    }
-    let hsts = table.duration("hsts", seconds(0));
-    table.close(&["client_ca", "client_auth", "sni"]);
-    Some(Tls { cert: cert?.into(), key: key?.into(), hsts })
-}
-
-fn limits(table: Table<'_>) -> Limits {
-    let header_bytes = table.parse("header_bytes", |text| {
-        let bytes = values::size(text)?;
-        if bytes < LEAST_HEADER_BYTES {
-            return Err(Reason::new("is less than 8KiB", "Write at least \"8KiB\"; cookies alone can take 16KiB."));
-        }
-        Ok(bytes)
-    });
-    let connections = table.integer("connections", 1..=10_000_000, 20_000);
-    let logins_per_minute = table.integer("logins_per_minute", 1..=u64::from(u32::MAX), 60);
-    let refused_tokens = table.integer("refused_tokens_per_minute", 1..=u64::from(u32::MAX), 600);
-    let limits = Limits {
-        header_timeout: table.timeout("header_timeout", seconds(10)),
-        idle_timeout: table.timeout("idle_timeout", seconds(75)),
-        header_bytes: header_bytes.unwrap_or(64 * 1024),
-        connections: usize::try_from(connections).unwrap_or(usize::MAX),
-        logins_per_minute: u32::try_from(logins_per_minute).unwrap_or(u32::MAX),
-        refused_tokens_per_minute: u32::try_from(refused_tokens).unwrap_or(u32::MAX),
-    };
-    table.close(&[]);
-    limits
 }

@@ -3,19 +3,21 @@
 
 mod provider;
 mod route;
+mod server;
+mod upstream;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::header::HeaderName;
-use ipnet::IpNet;
 
-use crate::http::origin::Origin;
 use crate::secret::Secret;
 pub use provider::*;
 pub use route::*;
+pub use server::*;
+pub use upstream::*;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -90,65 +92,6 @@ impl Settings {
         }
         names
     }
-}
-
-#[derive(Clone, Debug)]
-pub struct Server {
-    /// At least one.
-    pub listen: Vec<Listen>,
-    /// What browsers type.
-    pub public_url: Origin,
-    /// Begins with `/`, does not end with one, canonical.
-    pub prefix: String,
-    pub trusted_proxies: Vec<IpNet>,
-    pub drain_timeout: Duration,
-    pub state_dir: PathBuf,
-    /// Worker threads; 0 = one a core.
-    pub workers: usize,
-    pub tls: Option<Tls>,
-    pub limits: Limits,
-    /// A 403 names the rule that refused: for whoever may know how access is decided.
-    pub show_rule: bool,
-}
-
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Listen {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
-}
-
-/// As it is written in the configuration.
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-#[derive(Clone, Debug)]
-pub struct Tls {
-    pub cert: PathBuf,
-    pub key: PathBuf,
-    /// `max-age` of Strict-Transport-Security; zero = no header.
-    pub hsts: Duration,
-}
-
-#[derive(Clone, Debug)]
-pub struct Limits {
-    pub header_timeout: Duration,
-    pub idle_timeout: Duration,
-    pub header_bytes: usize,
-    pub connections: usize,
-    pub logins_per_minute: u32,
-    /// Refused tokens and passwords of machines, for each client address; beyond, what is not known yet is 429.
-    pub refused_tokens_per_minute: u32,
-}
-
-#[derive(Clone, Debug)]
-pub struct Admin {
-    pub listen: SocketAddr,
 }
 
 #[derive(Clone, Debug)]

@@ -168,11 +168,12 @@ fn has_tokens(table: &Table<'_>, kind: Kind, route: &Route, asked: Option<usize>
 
 /// SECURITY: GX-09. Whoever is on the way could use the credential from then on.
 fn plain_http(table: &Table<'_>, kind: Kind, route: &Route, insecure: bool) {
-    let Target::Url(url) = &route.upstream.target else { return };
-    let exposed = Origin::of(url).is_ok_and(|origin| !origin.is_confidential());
-    if kind == Kind::None || !exposed {
-        return;
-    }
+    let urls = route.upstream.targets.iter().filter_map(|target| match target {
+        Target::Url(url) => Some(url),
+        Target::Status(_) | Target::Unix(_) => None,
+    });
+    let mut exposed = urls.filter(|url| Origin::of(url).is_ok_and(|origin| !origin.is_confidential()));
+    let Some(url) = exposed.next().filter(|_| kind != Kind::None) else { return };
     let host = url.host_str().unwrap_or_default();
     if insecure {
         let name = &route.name;

@@ -46,9 +46,9 @@ impl Rules {
         workers: usize,
         presents: Option<Presents>,
     ) -> Result<Self> {
-        let upstream = match route.upstream.target {
-            Target::Status(_) => None,
-            Target::Url(_) | Target::Unix(_) => Some(Upstream::new(&route.upstream, workers)?),
+        let upstream = match route.upstream.targets.first() {
+            Some(Target::Status(_)) | None => None,
+            Some(Target::Url(_) | Target::Unix(_)) => Some(Upstream::new(&route.upstream, workers)?),
         };
         let policy = match &route.access {
             Access::Policy(policy) => Some(Policy::new(policy, route.mode)),
@@ -122,9 +122,9 @@ impl Rules {
 
     /// The status of a route that answers by itself.
     pub fn answers(&self) -> Option<StatusCode> {
-        match self.settings.upstream.target {
-            Target::Status(code) => Some(StatusCode::from_u16(code).unwrap_or(StatusCode::NO_CONTENT)),
-            Target::Url(_) | Target::Unix(_) => None,
+        match self.settings.upstream.targets.first() {
+            Some(Target::Status(code)) => Some(StatusCode::from_u16(*code).unwrap_or(StatusCode::NO_CONTENT)),
+            Some(Target::Url(_) | Target::Unix(_)) | None => None,
         }
     }
 }

@@ -199,13 +199,7 @@ mod tests {
     use super::*;
 
     fn options(connect_timeout: Duration) -> UpstreamOptions {
-        UpstreamOptions {
-            connect_timeout,
-            response_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(5),
-            ca: None,
-            pass_host: true,
-        }
+        UpstreamOptions { connect_timeout, ..UpstreamOptions::default() }
     }
 
     fn endpoint(url: &str) -> Endpoint {

@@ -51,6 +51,7 @@ pub fn bind_all(addresses: &[Listen], workers: usize) -> io::Result<Vec<Vec<Boun
                     set.push(Bound::Tcp(tcp(addr, true).map_err(named)?));
                 }
             }
+            Listen::Fd(_) => return Err(named(io::Error::other("inherited sockets are not taken"))),
             Listen::Unix(path) => {
                 remove_stale(path).map_err(named)?;
                 let listener = std::os::unix::net::UnixListener::bind(path).map_err(named)?;

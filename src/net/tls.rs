@@ -17,16 +17,17 @@ use crate::config::settings::Tls;
 /// Reads certificate and key and checks that they belong together.
 pub fn acceptor(settings: &Tls) -> io::Result<TlsAcceptor> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let chain = certificates(&settings.cert)?;
-    let key = PrivateKeyDer::from_pem_file(&settings.key).map_err(|e| invalid(&settings.key, &e))?;
+    let first = settings.certificates.first().ok_or_else(|| io::Error::other("no certificate"))?;
+    let chain = certificates(&first.cert)?;
+    let key = PrivateKeyDer::from_pem_file(&first.key).map_err(|e| invalid(&first.key, &e))?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|e| invalid(&settings.cert, &e))?
+        .map_err(|e| invalid(&first.cert, &e))?
         .with_no_client_auth()
         .with_single_cert(chain, key)
-        .map_err(|e| invalid(&settings.cert, &e))?;
+        .map_err(|e| invalid(&first.cert, &e))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config.ticketer = aws_lc_rs::Ticketer::new().map_err(|e| invalid(&settings.cert, &e))?;
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(|e| invalid(&first.cert, &e))?;
     // No 0-RTT: early data can be replayed (YX-02).
     config.max_early_data_size = 0;
     Ok(TlsAcceptor::from(Arc::new(config)))

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use proptest::prelude::*;
 
 use super::*;
@@ -22,16 +20,7 @@ fn route(host: &str, path: &str, methods: &[&str]) -> Route {
         host,
         path,
         methods: methods.iter().map(|m| (*m).to_owned()).collect(),
-        upstream: Upstream {
-            target: Target::Status(204),
-            options: UpstreamOptions {
-                connect_timeout: Duration::ZERO,
-                response_timeout: Duration::ZERO,
-                idle_timeout: Duration::ZERO,
-                ca: None,
-                pass_host: true,
-            },
-        },
+        upstream: Upstream { targets: vec![Target::Status(204)], options: UpstreamOptions::default() },
         access: Access::Public,
         unauthenticated: Unauthenticated::Auto,
         providers: Vec::new(),

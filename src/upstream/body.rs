@@ -10,8 +10,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::Upstream;
-use super::pool::Connection;
+use super::connection::Connection;
+use super::peer::Peer;
 use crate::http::headers::Managed;
 
 /// A client's body on its way to the upstream.
@@ -105,12 +105,12 @@ pub struct ResponseBody {
 /// A connection and where it goes back to.
 pub(super) struct Lease {
     connection: Connection,
-    home: Option<(Arc<Upstream>, usize)>,
+    home: Option<(Arc<Peer>, usize)>,
 }
 
 impl Lease {
-    pub(super) fn new(upstream: Arc<Upstream>, worker: usize, connection: Connection) -> Self {
-        Self { connection, home: Some((upstream, worker)) }
+    pub(super) fn new(peer: Arc<Peer>, worker: usize, connection: Connection) -> Self {
+        Self { connection, home: Some((peer, worker)) }
     }
 
     /// Kept open for as long as the body lives, and then closed.
@@ -119,8 +119,8 @@ impl Lease {
     }
 
     fn give_back(self) {
-        if let Some((upstream, worker)) = self.home {
-            upstream.pool.give_back(worker, self.connection);
+        if let Some((peer, worker)) = self.home {
+            peer.pool.give_back(worker, self.connection);
         }
     }
 }

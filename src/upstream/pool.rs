@@ -1,23 +1,11 @@
 //! Idle connections, one stack a worker: a connection lives on the runtime that opened it and is used there only.
 
-use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hyper::client::conn::http1::SendRequest;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
-use super::body::RequestBody;
-use super::replay::Tape;
-
-pub(super) struct Connection {
-    pub(super) sender: SendRequest<RequestBody>,
-    /// The head of the request under way.
-    pub(super) tape: Tape,
-    /// PERF: the response timer stays with the connection and is set anew only when it has run out, so that an exchange
-    /// takes no entry of the timer wheel.
-    pub(super) timer: Pin<Box<Sleep>>,
-}
+use super::connection::Connection;
 
 /// Idle connections kept a worker; beyond it the one that comes back is closed.
 const MAX_IDLE: usize = 64;

@@ -6,7 +6,7 @@ use http::{Request, Uri, Version};
 use http_body::Body as _;
 
 use super::body::RequestBody;
-use crate::config::settings::{self, Target};
+use crate::config::settings::{Target, UpstreamOptions};
 use crate::error::{Error, Kind};
 use crate::http::origin::Origin;
 
@@ -19,8 +19,8 @@ pub(super) struct Rewrite {
 }
 
 impl Rewrite {
-    pub(super) fn new(settings: &settings::Upstream) -> Result<Self, Error> {
-        let (authority, prefix) = match &settings.target {
+    pub(super) fn new(target: &Target, options: &UpstreamOptions) -> Result<Self, Error> {
+        let (authority, prefix) = match target {
             Target::Url(url) => {
                 let origin = Origin::of(url).map_err(|why| Error::new(Kind::Internal, why))?;
                 (origin.authority().to_owned(), url.path().trim_end_matches('/').to_owned())
@@ -29,7 +29,7 @@ impl Rewrite {
         };
         let authority = HeaderValue::try_from(authority)
             .map_err(|e| Error::new(Kind::Internal, "the upstream's host is no header value").because(e))?;
-        Ok(Self { prefix, authority, pass_host: settings.options.pass_host })
+        Ok(Self { prefix, authority, pass_host: options.pass_host })
     }
 
     /// Origin form (RFC 9112 §3.2.1), the URL's path in front, HTTP/1.1, exactly one Host.

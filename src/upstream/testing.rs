@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Either, Empty};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
@@ -29,19 +30,17 @@ impl Origin {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}{path}", listener.local_addr().unwrap()).parse().unwrap();
         let mut options = UpstreamOptions {
-            connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
-            ca: None,
-            pass_host: true,
+            ..UpstreamOptions::default()
         };
         change(&mut options);
-        let upstream = Upstream::new(&settings::Upstream { target: Target::Url(url), options }, 1).unwrap();
+        let upstream = Upstream::new(&settings::Upstream { targets: vec![Target::Url(url)], options }, 1).unwrap();
         Self { listener, upstream }
     }
 
-    pub(super) async fn accept(&self) -> Peer {
-        Peer(self.listener.accept().await.unwrap().0)
+    pub(super) async fn accept(&self) -> Scripted {
+        Scripted(self.listener.accept().await.unwrap().0)
     }
 
     pub(super) fn address(&self) -> String {
@@ -55,7 +54,7 @@ impl Origin {
     }
 
     /// A whole exchange on `peer`; leaves the connection in the pool.
-    pub(super) async fn exchange(&self, peer: &mut Peer) {
+    pub(super) async fn exchange(&self, peer: &mut Scripted) {
         let sending = self.send(get("/"));
         assert!(peer.head().await.starts_with("GET / HTTP/1.1\r\n"));
         peer.say("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
@@ -65,7 +64,7 @@ impl Origin {
 
     /// Until the newest idle connection can be used again, or is gone.
     pub(super) async fn settled(&self) {
-        while let Some((ready, closed)) = self.upstream.pool.newest(0) {
+        while let Some((ready, closed)) = self.upstream.peers[0].pool.newest(0) {
             if ready || closed {
                 return;
             }
@@ -74,7 +73,7 @@ impl Origin {
     }
 
     pub(super) fn idle(&self) -> usize {
-        self.upstream.pool.len(0)
+        self.upstream.peers[0].pool.len(0)
     }
 
     /// A client connection through hyper's server, for requests that have a body.
@@ -115,9 +114,9 @@ impl Sending {
     }
 }
 
-pub(super) struct Peer(pub(super) TcpStream);
+pub(super) struct Scripted(pub(super) TcpStream);
 
-impl Peer {
+impl Scripted {
     /// Reads a head, and nothing after it.
     pub(super) async fn head(&mut self) -> String {
         self.until("\r\n\r\n").await

@@ -1,13 +1,15 @@
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderValue, Method};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 
 use super::testing::*;
 use super::*;
 
 /// An origin and its first connection, idle in the pool.
-async fn warm() -> (Origin, Peer) {
+async fn warm() -> (Origin, Scripted) {
     let origin = Origin::start().await;
     let sending = origin.send(get("/"));
     let mut peer = origin.accept().await;

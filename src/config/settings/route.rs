@@ -1,12 +1,11 @@
 //! One route: what it matches, who may pass, what the upstream sees.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use http::header::HeaderName;
 use ipnet::IpNet;
-use url::Url;
 
+use super::Upstream;
 use crate::http::origin::Origin;
 use crate::secret::Secret;
 
@@ -222,31 +221,4 @@ pub enum Form {
 pub struct Require {
     pub acr: Vec<String>,
     pub max_age: Option<Duration>,
-}
-
-#[derive(Clone, Debug)]
-pub struct Upstream {
-    pub target: Target,
-    pub options: UpstreamOptions,
-}
-
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Target {
-    /// http or https; no query, no fragment, no user name. A path, if any, is put before the request's.
-    Url(Url),
-    Unix(PathBuf),
-    /// `status:NNN` answers by itself.
-    Status(u16),
-}
-
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct UpstreamOptions {
-    pub connect_timeout: Duration,
-    /// To the first byte of the answer; streams are not cut.
-    pub response_timeout: Duration,
-    /// How long an idle connection is kept; below the upstream's own keep-alive time.
-    pub idle_timeout: Duration,
-    pub ca: Option<PathBuf>,
-    /// true: the request's own Host goes upstream; false: the upstream URL's.
-    pub pass_host: bool,
 }

@@ -25,7 +25,7 @@ use super::rules::Rules;
 use super::who::Who;
 use super::{Gateway, X_REQUEST_ID, endpoints, forward, resource};
 use crate::clock;
-use crate::config::settings::{Access, IdentityValue, Mode, Target, Unauthenticated};
+use crate::config::settings::{Access, IdentityValue, Mode, Unauthenticated};
 use crate::error::Error;
 use crate::policy::{Answer, List, Trace};
 use crate::provider::Provider;
@@ -411,11 +411,8 @@ fn sent(
             headers.remove(AUTHORIZATION);
         }
     }
-    let target = match &rules.settings.upstream.target {
-        Target::Url(url) => url.as_str().trim_end_matches('/').to_owned(),
-        Target::Unix(path) => format!("unix:{}", path.display()),
-        Target::Status(code) => format!("status:{code}"),
-    };
+    // Which one of several it would be is decided by what they are doing then.
+    let target = rules.settings.upstream.targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
     let path = forward::upstream_uri(rules, admitted, &parts.uri).map_or_else(String::new, |uri| uri.to_string());
     let headers = headers.iter().map(|(name, value)| shown(rules, name, value)).collect();
     Ok(Sent { to: format!("{target}{path}"), headers })

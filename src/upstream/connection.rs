@@ -1,0 +1,95 @@
+//! One connection to an upstream: how it is made, and one exchange over it.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use hyper::client::conn::{TrySendError, http1};
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::body::{Progress, RequestBody};
+use super::replay::{Tape, Taped};
+use crate::error::{Error, Kind};
+use crate::net::dial::Endpoint;
+
+/// What is read ahead of a slower client, or written ahead of the upstream: also the most that an answer's head may be.
+const BUFFER: usize = 128 * 1024;
+
+pub(super) struct Connection {
+    pub(super) sender: SendRequest<RequestBody>,
+    /// The head of the request under way.
+    pub(super) tape: Tape,
+    /// PERF: the response timer stays with the connection and is set anew only when it has run out, so that an exchange
+    /// takes no entry of the timer wheel.
+    timer: Pin<Box<Sleep>>,
+}
+
+/// A new connection of `endpoint`, ready for a request.
+pub(super) async fn connect(endpoint: &Endpoint, response_timeout: Duration) -> Result<Connection, Error> {
+    let stream = endpoint.connect().await.map_err(|error| {
+        let (kind, detail) = match error.kind() {
+            io::ErrorKind::TimedOut => (Kind::UpstreamTimeout, "no connection to the upstream in time"),
+            _ => (Kind::UpstreamFailed, "no connection to the upstream"),
+        };
+        Error::new(kind, detail).because(error)
+    })?;
+    let tape = Tape::default();
+    let io = Taped { io: TokioIo::new(stream), tape: tape.clone() };
+    // PERF: hyper would let the buffers of a fast stream grow to four times as much, for nothing.
+    let connecting = http1::Builder::new().max_buf_size(BUFFER).handshake(io);
+    let (sender, connection) = connecting.await.map_err(failed)?;
+    // One task a connection, on the worker's own runtime; how it ends is told to who sends on it.
+    tokio::spawn(async move { drop(connection.with_upgrades().await) });
+    let timer = Box::pin(sleep_until(Instant::now() + response_timeout));
+    Ok(Connection { sender, tape, timer })
+}
+
+impl Connection {
+    /// One attempt. The outer error is the timeout; the inner one may hold the request to be sent again.
+    pub(super) async fn exchange(
+        &mut self,
+        request: Request<RequestBody>,
+        start: Instant,
+        progress: Option<&Progress>,
+        response_timeout: Duration,
+    ) -> Result<Result<Response<Incoming>, TrySendError<Request<RequestBody>>>, Error> {
+        let mut answer = pin!(self.sender.try_send_request(request));
+        let timer = &mut self.timer;
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = answer.as_mut().poll(cx) {
+                return Poll::Ready(Ok(result));
+            }
+            // It was set for this exchange or for one before, so it never ends too late.
+            while timer.as_mut().poll(cx).is_ready() {
+                // An upload that moves is not cut: the time counts from its last frame.
+                let due = progress.map_or(start, |p| p.last().max(start)) + response_timeout;
+                if due <= Instant::now() {
+                    return Poll::Ready(Err(Error::new(Kind::UpstreamTimeout, "no answer of the upstream in time")));
+                }
+                timer.as_mut().reset(due);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// The peer closed between two requests, as far as one can tell: no head of an answer came.
+pub(super) fn is_lost_connection(error: &hyper::Error) -> bool {
+    let is_io = || std::error::Error::source(error).is_some_and(|source| source.is::<io::Error>());
+    error.is_incomplete_message() || error.is_canceled() || error.is_closed() || is_io()
+}
+
+pub(super) fn failed(error: hyper::Error) -> Error {
+    // The frame that failed was one of the client's connection.
+    if error.is_user() && std::error::Error::source(&error).is_some_and(|source| source.is::<hyper::Error>()) {
+        return Error::new(Kind::BadRequest, "the client broke off its request").because(error);
+    }
+    Error::new(Kind::UpstreamFailed, "the upstream broke the connection or the protocol").because(error)
+}
