@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::site::Site;
 use crate::http::forwarded::address_value;
+use crate::net::tls::Handshake;
 use crate::session::Session;
 use crate::telemetry::access::Sink;
 use crate::telemetry::metrics::Metrics;
@@ -51,6 +52,8 @@ pub struct Conn {
     pub peer: IpAddr,
     /// PERF: `peer` as text, made once a connection: for X-Forwarded-For and the access log.
     pub address: HeaderValue,
+    /// None: no TLS of ours.
+    pub handshake: Option<Handshake>,
     pub worker: Arc<Worker>,
     memo: Mutex<Memo>,
     phase: AtomicU8,
@@ -92,9 +95,10 @@ const HEAD: u8 = 1;
 const BUSY: u8 = 2;
 
 impl Conn {
-    pub fn new(peer: IpAddr, worker: Arc<Worker>, open: Open) -> Self {
+    pub fn new(peer: IpAddr, handshake: Option<Handshake>, worker: Arc<Worker>, open: Open) -> Self {
         Self {
             peer,
+            handshake,
             address: address_value(peer),
             worker,
             memo: Mutex::default(),

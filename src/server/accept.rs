@@ -8,14 +8,12 @@ use tokio::io::AsyncWriteExt as _;
 use tokio_util::task::TaskTracker;
 
 use super::Common;
-use super::connection::serve;
-use crate::gateway::conn::{Conn, Open, Worker};
+use super::establish::establish;
+use crate::gateway::conn::{Open, Worker};
 use crate::net::listen::{Accepted, BACKLOG, Listener, UNIX_PEER};
 
 /// After an error such as too many open files: long enough not to spin, short enough not to be noticed.
 const PAUSE: Duration = Duration::from_millis(50);
-/// A TLS handshake that takes longer is given up.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 /// For whoever comes beyond the limit of connections.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nCache-Control: no-store\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
 
@@ -73,20 +71,10 @@ async fn take(
             });
         }
         Accepted::Tcp(stream, peer) => {
-            let conn = Arc::new(Conn::new(peer, worker, open));
-            match served.tls.clone() {
-                None => connections.spawn(serve(stream, conn, common)),
-                Some(tls) => connections.spawn(async move {
-                    match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-                        Ok(Ok(stream)) => serve(stream, conn, common).await,
-                        Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
-                        Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
-                    }
-                }),
-            };
+            connections.spawn(establish(stream, peer, open, worker, common));
         }
         Accepted::Unix(stream) => {
-            connections.spawn(serve(stream, Arc::new(Conn::new(UNIX_PEER, worker, open)), common));
+            connections.spawn(establish(stream, UNIX_PEER, open, worker, common));
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod accept;
 pub mod admin;
 mod admin_sessions;
 pub mod connection;
+mod establish;
 pub mod seldom;
 
 use std::io;

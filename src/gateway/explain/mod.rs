@@ -270,7 +270,7 @@ fn begin(gateway: &Gateway, question: &Question) -> Result<(Parts, Exchange), St
     let writer = Writer::start().map_err(|error| error.to_string())?;
     let worker = Worker { index: 0, sink: Sink::new(false, writer), tunnels: TaskTracker::new() };
     let open = Open::new(&Arc::new(AtomicUsize::new(0)), &gateway.metrics);
-    let conn = Arc::new(Conn::new(question.client.to_canonical(), Arc::new(worker), open));
+    let conn = Arc::new(Conn::new(question.client.to_canonical(), None, Arc::new(worker), open));
     let exchange = Exchange::begin(Begin {
         conn: &conn,
         method: &parts.method,

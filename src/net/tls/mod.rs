@@ -5,14 +5,45 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ServerConfig, ServerConnection};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::settings::Tls;
+
+/// What was agreed and shown as a connection began.
+#[derive(Clone, Debug, Default)]
+pub struct Handshake {
+    /// The host that the client asked for (SNI, RFC 6066 §3), lower case.
+    pub server_name: Option<Arc<str>>,
+    /// ALPN chose `h2`.
+    pub http2: bool,
+    /// Verified against `client_ca`.
+    pub client: Option<Arc<ClientCertificate>>,
+}
+
+/// A client's certificate, leaf first.
+#[derive(Debug)]
+pub struct ClientCertificate {
+    pub chain: Vec<CertificateDer<'static>>,
+}
+
+impl Handshake {
+    /// What `connection` says of its handshake, which is complete.
+    pub fn of(connection: &ServerConnection) -> Self {
+        let chain = connection.peer_certificates().filter(|chain| !chain.is_empty());
+        Self {
+            server_name: connection.server_name().map(|name| Arc::from(name.to_ascii_lowercase())),
+            http2: connection.alpn_protocol() == Some(b"h2"),
+            client: chain.map(|chain| {
+                Arc::new(ClientCertificate { chain: chain.iter().map(|c| c.clone().into_owned()).collect() })
+            }),
+        }
+    }
+}
 
 /// Reads certificate and key and checks that they belong together.
 pub fn acceptor(settings: &Tls) -> io::Result<TlsAcceptor> {
