@@ -48,7 +48,9 @@ pub(super) fn server(table: Table<'_>) -> Read {
         listen,
     };
     let insecure = table.boolean("insecure", false);
-    if server.proxy_protocol && server.trusted_proxies.is_empty() {
+    // Whoever connects to a unix socket is on this machine, and an inherited socket may be one.
+    let anybody = server.listen.iter().any(|l| !matches!(l, Listen::Tcp(_)));
+    if server.proxy_protocol && server.trusted_proxies.is_empty() && !anybody {
         table.problem(
             "proxy_protocol",
             "has nobody to read it from",

@@ -1,7 +1,7 @@
 //! The gateway: one configuration's routes, sessions and providers, and the journey of a request through them.
 //!
 //! ```text
-//! server::accept → net::tls → server::conn (peer, session memo)
+//! server::accept → net::proxy_protocol → net::tls → server::conn (peer, session memo)
 //!   → gateway::handle
 //!       admit         one canonical host and path; refuse what is ambiguous
 //!       endpoint?     {prefix}/* answers here and the journey ends
@@ -41,6 +41,7 @@ pub mod upstream_tokens;
 pub mod who;
 pub mod www_authenticate;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue, SET_COOKIE, STRICT_TRANSPORT_SECURITY};
@@ -243,6 +244,11 @@ impl Gateway {
 
     pub fn is_draining(&self) -> bool {
         self.draining.is_cancelled()
+    }
+
+    /// Whether what this peer says about the client counts.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.trust.contains(peer)
     }
 
     fn provider_named(&self, name: &str) -> Option<&Arc<Provider>> {

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::Common;
 use super::establish::establish;
 use crate::gateway::conn::{Open, Worker};
-use crate::net::listen::{Accepted, BACKLOG, Listener, UNIX_PEER};
+use crate::net::listen::{Accepted, BACKLOG, Listener};
 
 /// After an error such as too many open files: long enough not to spin, short enough not to be noticed.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -71,10 +71,10 @@ async fn take(
             });
         }
         Accepted::Tcp(stream, peer) => {
-            connections.spawn(establish(stream, peer, open, worker, common));
+            connections.spawn(establish(stream, Some(peer), open, worker, common));
         }
         Accepted::Unix(stream) => {
-            connections.spawn(establish(stream, UNIX_PEER, open, worker, common));
+            connections.spawn(establish(stream, None, open, worker, common));
         }
     }
 }

@@ -1,30 +1,66 @@
-//! What happens on a connection before its first request: the TLS handshake, where there is TLS. Then it is served.
+//! What happens on a connection before its first request: the PROXY protocol's header, where its peer is to send one, and
+//! the TLS handshake, where there is TLS. Then it is served.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
-use super::Common;
 use super::connection::serve;
+use super::{Common, Served};
 use crate::gateway::conn::{Conn, Open, Worker};
-use crate::net::listen::Io;
+use crate::net::listen::{Io, UNIX_PEER};
+use crate::net::proxy_protocol::{self, Fault, Header};
 use crate::net::tls::Handshake;
 
-pub(super) async fn establish(stream: impl Io, peer: IpAddr, open: Open, worker: Arc<Worker>, common: Common) {
+/// `peer`: None on a unix socket.
+pub(super) async fn establish(
+    mut stream: impl Io,
+    peer: Option<IpAddr>,
+    open: Open,
+    worker: Arc<Worker>,
+    common: Common,
+) {
     let served = common.live.load_full();
-    let limit = served.gateway.settings.server.limits.handshake_timeout;
+    let settings = &served.gateway.settings.server;
+    // One limit for all that comes before the first request.
+    let limit = Instant::now() + settings.limits.handshake_timeout;
+    let mut client = peer.unwrap_or(UNIX_PEER);
+    if settings.proxy_protocol && peer.is_none_or(|peer| served.gateway.trusts(peer)) {
+        let Some(told) = told(&mut stream, client, limit, &served).await else { return };
+        client = told;
+    }
     let Some(tls) = served.tls.clone() else {
         drop(served);
-        return serve(stream, Arc::new(Conn::new(peer, None, worker, open)), common).await;
+        return serve(stream, Arc::new(Conn::new(client, None, worker, open)), common).await;
     };
     drop(served);
-    match timeout(limit, tls.accept(stream)).await {
+    match timeout_at(limit, tls.accept(stream)).await {
         Ok(Ok(stream)) => {
             let handshake = Handshake::of(stream.get_ref().1);
-            serve(stream, Arc::new(Conn::new(peer, Some(handshake), worker, open)), common).await;
+            serve(stream, Arc::new(Conn::new(client, Some(handshake), worker, open)), common).await;
         }
-        Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
-        Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+        Ok(Err(error)) => tracing::debug!(peer = %client, %error, "TLS handshake failed"),
+        Err(_) => tracing::debug!(peer = %client, "TLS handshake took too long"),
     }
+}
+
+/// Whose connection it is, by the word of a peer that is to say so. None: it is closed.
+async fn told(stream: &mut impl Io, peer: IpAddr, limit: Instant, served: &Served) -> Option<IpAddr> {
+    let (outcome, client) = match timeout_at(limit, proxy_protocol::read(stream)).await {
+        Ok(Ok(Header::From(client))) => ("ok", Some(client)),
+        Ok(Ok(Header::Local)) => ("local", Some(peer)),
+        Ok(Err(Fault::Closed)) => return None,
+        // SECURITY: W-01. Without, it would be the balancer's own word about who it is that counts.
+        Ok(Err(fault)) => {
+            tracing::debug!(%peer, error = %fault, "a connection without a PROXY protocol header is closed");
+            (if matches!(fault, Fault::Missing) { "missing" } else { "invalid" }, None)
+        }
+        Err(_) => {
+            tracing::debug!(%peer, "the PROXY protocol header took too long");
+            ("missing", None)
+        }
+    };
+    served.gateway.metrics.proxy_header(outcome);
+    client
 }

@@ -59,6 +59,7 @@ pub struct Metrics {
     provider_seconds: Family<Labels<1>, Histogram, fn() -> Histogram>,
     cache_hits: Family<Labels<1>, Counter>,
     cache_misses: Family<Labels<1>, Counter>,
+    proxy_headers: Family<Labels<1>, Counter>,
     pub sessions_active: Gauge,
     pub store_up: Gauge,
 }
@@ -71,6 +72,7 @@ impl Metrics {
         let (connections, sessions_active, store_up) = (Gauge::default(), Gauge::default(), Gauge::default());
         let (logins, refreshes, reloads) = (Family::default(), Family::default(), Family::default());
         let (cache_hits, cache_misses) = (Family::default(), Family::default());
+        let proxy_headers = Family::default();
         registry.register("connections", "Open client connections", connections.clone());
         registry.register(
             "sessions_active",
@@ -92,6 +94,7 @@ impl Metrics {
         );
         registry.register("cache_hits", "Look-ups answered by a cache", cache_hits.clone());
         registry.register("cache_misses", "Look-ups that a cache could not answer", cache_misses.clone());
+        registry.register("proxy_protocol", "PROXY protocol headers, by outcome", proxy_headers.clone());
         registry.register_collector(Box::new(Arc::clone(&routes)));
         Self {
             workers: workers.max(1),
@@ -104,6 +107,7 @@ impl Metrics {
             provider_seconds,
             cache_hits,
             cache_misses,
+            proxy_headers,
             sessions_active,
             store_up,
         }
@@ -125,6 +129,11 @@ impl Metrics {
 
     pub fn reload(&self, outcome: &'static str) {
         self.reloads.get_or_create(&[("outcome", outcome.to_owned())]).inc();
+    }
+
+    /// What a peer that is to begin with a PROXY protocol header began with.
+    pub fn proxy_header(&self, outcome: &'static str) {
+        self.proxy_headers.get_or_create(&[("outcome", outcome.to_owned())]).inc();
     }
 
     pub fn provider_call(&self, endpoint: &'static str, took: Duration) {
@@ -311,6 +320,7 @@ mod tests {
         metrics.login("main", "ok");
         metrics.refresh("ok");
         metrics.reload("error");
+        metrics.proxy_header("ok");
         metrics.provider_call("token", Duration::from_millis(3));
         metrics.cache("session", true);
         metrics.cache("session", false);
@@ -323,6 +333,7 @@ mod tests {
             "doorward_logins_total{provider=\"main\",outcome=\"ok\"} 1",
             "doorward_refreshes_total{outcome=\"ok\"} 1",
             "doorward_reloads_total{outcome=\"error\"} 1",
+            "doorward_proxy_protocol_total{outcome=\"ok\"} 1",
             "doorward_provider_seconds_count{endpoint=\"token\"} 1",
             "doorward_cache_hits_total{cache=\"session\"} 1",
             "doorward_cache_misses_total{cache=\"session\"} 1",
