@@ -17,10 +17,13 @@ pub(super) fn certified(cert: &Path, key: &Path) -> io::Result<CertifiedKey> {
         pem::Error::NoItemsFound => invalid(key, &"holds no private key that can be read; an encrypted one cannot be"),
         e => invalid(key, &e),
     })?;
-    CertifiedKey::from_der(chain, der, &aws_lc_rs::default_provider()).map_err(|e| match e {
+    let signing = aws_lc_rs::default_provider().key_provider.load_private_key(der).map_err(|e| invalid(key, &e))?;
+    let pair = CertifiedKey::new(chain, signing);
+    pair.keys_match().map_err(|e| match e {
         rustls::Error::InconsistentKeys(_) => invalid(key, &format!("is not the key of {}", cert.display())),
-        e => invalid(key, &e),
-    })
+        e => invalid(cert, &e),
+    })?;
+    Ok(pair)
 }
 
 /// The authorities of a bundle; each must be one that could sign.

@@ -81,8 +81,11 @@ async fn tls_1_1_and_older_are_refused_with_an_alert() {
     for minor in 0..=2 {
         let mut body = vec![3, minor];
         body.extend([7; 32]);
-        // No session, two cipher suites, no compression, no extensions.
-        body.extend([0, 0, 4, 0xc0, 0x13, 0xc0, 0x2f, 1, 0, 0, 0]);
+        // No session, two cipher suites, no compression; P-256 and ECDSA.
+        body.extend([0, 0, 4, 0xc0, 0x09, 0xc0, 0x2b, 1, 0]);
+        let extensions = [0, 10, 0, 4, 0, 2, 0, 23, 0, 11, 0, 2, 1, 0, 0, 13, 0, 4, 0, 2, 4, 3];
+        body.extend([0, u8::try_from(extensions.len()).unwrap()]);
+        body.extend(extensions);
         let mut bytes =
             vec![0x16, 3, 1, 0, u8::try_from(body.len()).unwrap() + 4, 1, 0, 0, u8::try_from(body.len()).unwrap()];
         bytes.extend(body);
@@ -118,8 +121,7 @@ async fn yx_11_fx_12_who_says_nothing_takes_no_turn_and_is_closed_in_time() {
     let pair = pki.pair("a", &["a.test"]);
     let acceptor = Arc::new(Acceptor::new(&tls(vec![pair]), 1, None).unwrap());
     let began = Instant::now();
-    let limit = Duration::from_secs(10);
-    let accept = |bytes: Vec<u8>| {
+    let accept = |bytes: Vec<u8>, limit: Duration| {
         let acceptor = Arc::clone(&acceptor);
         let (mut ours, theirs) = duplex(64 * 1024);
         tokio::spawn(async move {
@@ -131,15 +133,16 @@ async fn yx_11_fx_12_who_says_nothing_takes_no_turn_and_is_closed_in_time() {
         })
     };
     let bytes = hello(&Client::new().config);
-    let silent = accept(Vec::new());
-    let half = accept(bytes[..bytes.len() / 2].to_vec());
+    let limit = Duration::from_secs(10);
+    let silent = accept(Vec::new(), limit);
+    let half = accept(bytes[..bytes.len() / 2].to_vec(), limit);
     tokio::task::yield_now().await;
     Client::new().connect(&acceptor, "a.test").await.expect("the only turn is free");
     assert_eq!(began.elapsed(), Duration::ZERO);
     // Who has said hello takes it, and the next one waits in vain.
-    let stalled = accept(bytes.clone());
+    let stalled = accept(bytes.clone(), limit);
     tokio::task::yield_now().await;
-    let waiting = accept(bytes);
+    let waiting = accept(bytes, limit / 2);
     assert!(matches!(silent.await.unwrap(), Some(Failed::Slow)));
     assert!(matches!(half.await.unwrap(), Some(Failed::Slow)));
     assert!(matches!(stalled.await.unwrap(), Some(Failed::Slow)));
