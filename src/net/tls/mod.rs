@@ -12,7 +12,9 @@ mod tests;
 
 use std::io;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
@@ -31,6 +33,9 @@ use table::Table;
 
 /// What clients may choose by ALPN, dearest first.
 const PROTOCOLS: &[&[u8]] = &[b"http/1.1"];
+
+/// How long a handshake may take while others wait for its turn.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What was agreed and shown as a connection began.
 #[derive(Clone, Debug, Default)]
@@ -143,8 +148,13 @@ impl Acceptor {
             Err(_) => return Err(Failed::Slow),
         };
         let Ok(Ok(_turn)) = timeout_at(deadline, self.turns.acquire()).await else { return Err(Failed::Busy) };
-        let rest = StartHandshake::from_parts(accepted, stream).into_stream(Arc::clone(&self.config));
-        match timeout_at(deadline, rest).await {
+        let mut rest = pin!(StartHandshake::from_parts(accepted, stream).into_stream(Arc::clone(&self.config)));
+        let mut done = timeout_at(deadline.min(Instant::now() + PATIENCE), rest.as_mut()).await;
+        // SECURITY: YX-11: who says hello and no more keeps its turn only while nobody needs it.
+        if done.is_err() && self.turns.available_permits() > 0 {
+            done = timeout_at(deadline, rest).await;
+        }
+        match done {
             Ok(Ok(stream)) => {
                 let handshake = Handshake::of(stream.get_ref().1, &self.table);
                 Ok((stream, handshake))

@@ -139,17 +139,22 @@ async fn yx_11_fx_12_who_says_nothing_takes_no_turn_and_is_closed_in_time() {
     tokio::task::yield_now().await;
     Client::new().connect(&acceptor, "a.test").await.expect("the only turn is free");
     assert_eq!(began.elapsed(), Duration::ZERO);
-    // Who has said hello takes it, and the next one waits in vain.
-    let stalled = accept(bytes.clone(), limit);
-    tokio::task::yield_now().await;
-    let waiting = accept(bytes, limit / 2);
+    // Who has said hello takes it, and keeps it while nobody needs it.
+    let first = accept(bytes.clone(), limit);
     assert!(matches!(silent.await.unwrap(), Some(Failed::Slow)));
     assert!(matches!(half.await.unwrap(), Some(Failed::Slow)));
-    assert!(matches!(stalled.await.unwrap(), Some(Failed::Slow)));
-    assert!(matches!(waiting.await.unwrap(), Some(Failed::Busy)));
+    assert!(matches!(first.await.unwrap(), Some(Failed::Slow)));
     // The timer of tokio rounds up to a millisecond.
     assert!(began.elapsed() <= limit + Duration::from_millis(2), "{:?}", began.elapsed());
-    Client::new().connect(&acceptor, "a.test").await.expect("the turn came back");
+    // While others need it, for a moment only; who cannot wait for so long is turned away.
+    let again = began.elapsed();
+    let second = accept(bytes.clone(), again + limit);
+    tokio::task::yield_now().await;
+    let hasty = accept(bytes, again + PATIENCE / 2);
+    Client::new().connect(&acceptor, "a.test").await.expect("the turn of the second");
+    assert!(began.elapsed() <= again + PATIENCE + Duration::from_millis(2), "{:?}", began.elapsed());
+    assert!(matches!(second.await.unwrap(), Some(Failed::Slow)));
+    assert!(matches!(hasty.await.unwrap(), Some(Failed::Busy)));
 }
 
 #[tokio::test]
