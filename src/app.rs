@@ -11,11 +11,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::settings::{Settings, Store};
+use crate::clock;
+use crate::config::settings::{Server, Settings, Store};
 use crate::error::Error;
 use crate::gateway::{Gateway, Shared};
 use crate::net::listen::bind_all;
-use crate::net::tls;
+use crate::net::tls::Acceptor;
 use crate::reload::Reload;
 use crate::server::{Common, Live, Served, admin, start};
 use crate::session::state::State;
@@ -115,14 +116,28 @@ pub async fn launch(settings: Settings) -> Result<Running, Failure> {
 }
 
 /// One configuration, ready to be served.
-pub fn build(settings: Settings, shared: &Shared, before: Option<&Gateway>) -> Result<Served, Failure> {
-    let tls = settings.server.tls.as_ref().map(tls::acceptor).transpose().map_err(Failure::Tls)?;
-    for warning in &settings.warnings {
+pub fn build(settings: Settings, shared: &Shared, before: Option<&Served>) -> Result<Served, Failure> {
+    let tls = acceptor(&settings.server, before.and_then(|b| b.tls.as_deref())).map_err(Failure::Tls)?;
+    for warning in settings.warnings.iter().chain(&warnings(tls.as_ref())) {
         tracing::warn!("{warning}");
     }
-    let gateway = Gateway::new(settings, shared, before)?;
+    let gateway = Gateway::new(settings, shared, before.map(|b| &*b.gateway))?;
     gateway.start();
-    Ok(Served { gateway: Arc::new(gateway), tls })
+    let certificates = tls.iter().flat_map(|tls| tls.table().certificates());
+    shared.metrics.tls.certificates(certificates.map(|c| (c.file.display().to_string(), c.not_after)));
+    Ok(Served { gateway: Arc::new(gateway), tls: tls.map(Arc::new) })
+}
+
+/// TLS as the settings have it, every file read.
+pub fn acceptor(settings: &Server, before: Option<&Acceptor>) -> io::Result<Option<Acceptor>> {
+    let tls = settings.tls.as_ref();
+    tls.map(|tls| Acceptor::new(tls, settings.limits.handshakes, before)).transpose()
+}
+
+/// Certificates that want somebody's attention.
+pub fn warnings(tls: Option<&Acceptor>) -> Vec<String> {
+    let now = i64::try_from(clock::unix_now()).unwrap_or(i64::MAX);
+    tls.iter().flat_map(|tls| tls.table().certificates()).filter_map(|c| c.warning(now)).collect()
 }
 
 /// A gateway that serves nobody and reaches nothing, to ask what it would do.

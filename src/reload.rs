@@ -17,7 +17,7 @@ impl Reload {
             if before.listen != after.listen || before.tls.is_some() != after.tls.is_some() {
                 tracing::warn!("server.listen, and whether there is a server.tls, take effect at the next start only");
             }
-            build(settings, &running.shared, Some(&old.gateway)).map_err(|error| error.to_string())
+            build(settings, &running.shared, Some(&old)).map_err(|error| error.to_string())
         });
         match outcome {
             Ok(served) => {

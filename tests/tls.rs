@@ -12,64 +12,38 @@ mod support;
 
 use std::io::{BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use support::browser::read;
 use support::gateway::Extra;
+use support::pki::{Connection, Pki, client};
 use support::{Answer, Gateway, Provider, Upstream, eventually};
 
-/// A small authority of its own and a certificate of it for `localhost` and 127.0.0.1.
-struct Pki {
-    dir: tempfile::TempDir,
-}
-
-impl Pki {
-    fn new(names: &[&str]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
-        let cert = CertificateParams::new(names).unwrap().signed_by(&key, &ca).unwrap();
-        std::fs::write(dir.path().join("ca.pem"), ca.pem()).unwrap();
-        std::fs::write(dir.path().join("cert.pem"), cert.pem()).unwrap();
-        std::fs::write(dir.path().join("key.pem"), key.serialize_pem()).unwrap();
-        Self { dir }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// Answers every request on a socket of its own with what `answer` makes of its target.
-    fn serve(&self, answer: impl Fn(&str) -> String + Send + Sync + 'static) -> u16 {
-        let chain = vec![CertificateDer::from_pem_file(self.path("cert.pem")).unwrap()];
-        let key = PrivateKeyDer::from_pem_file(self.path("key.pem")).unwrap();
-        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap();
-        let (config, answer) = (Arc::new(config), Arc::new(answer));
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (config, answer) = (Arc::clone(&config), Arc::clone(&answer));
-                std::thread::spawn(move || respond(stream, config, &*answer));
-            }
-        });
-        port
-    }
+/// Answers every request on a socket of its own with what `answer` makes of its target.
+fn serve(pki: &Pki, answer: impl Fn(&str) -> String + Send + Sync + 'static) -> u16 {
+    let chain = vec![CertificateDer::from_pem_file(pki.path("cert.pem")).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(pki.path("key.pem")).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let (config, answer) = (Arc::new(config), Arc::new(answer));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let (config, answer) = (Arc::clone(&config), Arc::clone(&answer));
+            std::thread::spawn(move || respond(stream, config, &*answer));
+        }
+    });
+    port
 }
 
 fn respond(stream: TcpStream, config: Arc<ServerConfig>, answer: &dyn Fn(&str) -> String) -> Option<()> {
@@ -96,24 +70,13 @@ fn respond(stream: TcpStream, config: Arc<ServerConfig>, answer: &dyn Fn(&str) -
 
 /// One GET over TLS, trusting `ca` only.
 fn get(port: u16, ca: &Path, path: &str) -> std::io::Result<Answer> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
-    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from("localhost").unwrap();
-    let connection = ClientConnection::new(Arc::new(config), name).map_err(std::io::Error::other)?;
-    let mut tls = StreamOwned::new(connection, TcpStream::connect(("127.0.0.1", port))?);
-    write!(tls, "GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nAccept: text/html\r\nConnection: close\r\n\r\n")?;
-    read(&mut BufReader::new(tls), "GET").ok_or_else(|| std::io::Error::other("no answer"))
+    Connection::open(&client(ca), "localhost", port)?.get(path)
 }
 
 #[test]
 fn b_15_an_upstream_is_reached_over_a_verified_connection_or_not_at_all() {
     let (pki, stranger, elsewhere) = (Pki::new(&["localhost"]), Pki::new(&["localhost"]), Pki::new(&["other.test"]));
-    let (good, wrong_name) = (pki.serve(|_| "{}".into()), elsewhere.serve(|_| "{}".into()));
+    let (good, wrong_name) = (serve(&pki, |_| "{}".into()), serve(&elsewhere, |_| "{}".into()));
     let provider = Provider::start();
     let ask = |port: u16, options: String| {
         let routes =
@@ -133,7 +96,7 @@ fn d_03_a_provider_whose_certificate_does_not_verify_is_no_provider() {
     let (pki, stranger) = (Pki::new(&["localhost"]), Pki::new(&["localhost"]));
     let issuer = Arc::new(std::sync::OnceLock::<String>::new());
     let told = Arc::clone(&issuer);
-    let port = pki.serve(move |target| {
+    let port = serve(&pki, move |target| {
         let issuer = told.get().unwrap();
         if target.contains("openid-configuration") {
             return serde_json::json!({

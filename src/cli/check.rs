@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::{FAILED, control, fail, misconfigured, sources};
+use crate::app;
 use crate::config::settings::{Access, HostMatch, Provider, Route, Settings, Target};
 use crate::config::{Flags, load};
 use crate::http::origin::Origin;
 use crate::net::dial::Endpoint;
-use crate::net::tls;
 use crate::provider::{self, dpop_key};
 use crate::store::redis::Redis;
 use crate::store::{Event, Listener};
@@ -22,11 +22,12 @@ pub(super) fn check(config: Option<PathBuf>, connect: bool) -> ExitCode {
         Err(problems) => return misconfigured(&problems),
     };
     let mut out = std::io::stdout();
-    for warning in &settings.warnings {
+    let tls = match app::acceptor(&settings.server, None) {
+        Ok(tls) => tls,
+        Err(error) => return fail(super::MISUSED, &format!("server.tls: {error}")),
+    };
+    for warning in settings.warnings.iter().chain(&app::warnings(tls.as_ref())) {
         let _ = writeln!(out, "warning: {warning}");
-    }
-    if let Some(Err(error)) = settings.server.tls.as_ref().map(tls::acceptor) {
-        return fail(super::MISUSED, &format!("server.tls: {error}"));
     }
     for provider in &settings.providers {
         if let Err(error) = provider::Provider::check(provider) {

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout_at};
 
 use super::connection::serve;
@@ -11,7 +12,13 @@ use super::{Common, Served};
 use crate::gateway::conn::{Conn, Open, Worker};
 use crate::net::listen::{Io, UNIX_PEER};
 use crate::net::proxy_protocol::{self, Fault, Header};
-use crate::net::tls::Handshake;
+use crate::net::tls::Failed;
+use crate::telemetry::metrics::tls::Handshake as Outcome;
+
+/// For whoever speaks http to a port that wants TLS.
+const PLAIN: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nCache-Control: no-store\r\nContent-Type: text/plain\r\n\
+    Content-Length: 50\r\n\r\nThe plain HTTP request was sent to the HTTPS port\n";
 
 /// `peer`: None on a unix socket.
 pub(super) async fn establish(
@@ -34,15 +41,35 @@ pub(super) async fn establish(
         drop(served);
         return serve(stream, Arc::new(Conn::new(client, None, worker, open)), common).await;
     };
+    let metrics = Arc::clone(&served.gateway.metrics);
     drop(served);
-    match timeout_at(limit, tls.accept(stream)).await {
-        Ok(Ok(stream)) => {
-            let handshake = Handshake::of(stream.get_ref().1);
-            serve(stream, Arc::new(Conn::new(client, Some(handshake), worker, open)), common).await;
+    let outcome = match tls.accept(stream, limit).await {
+        Ok((stream, handshake)) => {
+            metrics.tls.handshake(Outcome::Ok);
+            drop((tls, metrics));
+            return serve(stream, Arc::new(Conn::new(client, Some(handshake), worker, open)), common).await;
         }
-        Ok(Err(error)) => tracing::debug!(peer = %client, %error, "TLS handshake failed"),
-        Err(_) => tracing::debug!(peer = %client, "TLS handshake took too long"),
-    }
+        Err(Failed::Closed) => return,
+        Err(Failed::Text(mut stream)) => {
+            tracing::debug!(peer = %client, "plain http where TLS was expected");
+            let _ = stream.write_all(PLAIN).await;
+            let _ = stream.shutdown().await;
+            Outcome::Failed
+        }
+        Err(Failed::Broken(error)) => {
+            tracing::debug!(peer = %client, %error, "TLS handshake failed");
+            Outcome::Failed
+        }
+        Err(Failed::Slow) => {
+            tracing::debug!(peer = %client, "TLS handshake took too long");
+            Outcome::Timeout
+        }
+        Err(Failed::Busy) => {
+            tracing::debug!(peer = %client, "too many TLS handshakes at one time");
+            Outcome::Refused
+        }
+    };
+    metrics.tls.handshake(outcome);
 }
 
 /// Whose connection it is, by the word of a peer that is to say so. None: it is closed.

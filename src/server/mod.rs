@@ -15,18 +15,18 @@ use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
-use tokio_rustls::TlsAcceptor;
 
 use crate::gateway::Gateway;
 use crate::gateway::conn::Worker;
 use crate::net::listen::Bound;
+use crate::net::tls::Acceptor;
 use crate::telemetry::access::{FLUSH_EVERY, Sink};
 use crate::telemetry::writer::Writer;
 
 /// What is served now. Swapped whole at a reload.
 pub struct Served {
     pub gateway: Arc<Gateway>,
-    pub tls: Option<TlsAcceptor>,
+    pub tls: Option<Arc<Acceptor>>,
 }
 
 pub type Live = Arc<ArcSwap<Served>>;

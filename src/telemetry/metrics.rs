@@ -2,6 +2,8 @@
 //! configuration is loaded; the rest are ordinary families of `prometheus-client`. Label values come from the
 //! configuration or from fixed sets, never from a peer (ZX-04).
 
+pub mod tls;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -62,6 +64,7 @@ pub struct Metrics {
     proxy_headers: Family<Labels<1>, Counter>,
     pub sessions_active: Gauge,
     pub store_up: Gauge,
+    pub tls: tls::Tls,
 }
 
 impl Metrics {
@@ -95,6 +98,7 @@ impl Metrics {
         registry.register("cache_hits", "Look-ups answered by a cache", cache_hits.clone());
         registry.register("cache_misses", "Look-ups that a cache could not answer", cache_misses.clone());
         registry.register("proxy_protocol", "PROXY protocol headers, by outcome", proxy_headers.clone());
+        let tls = tls::Tls::register(&mut registry);
         registry.register_collector(Box::new(Arc::clone(&routes)));
         Self {
             workers: workers.max(1),
@@ -110,6 +114,7 @@ impl Metrics {
             proxy_headers,
             sessions_active,
             store_up,
+            tls,
         }
     }
 
@@ -324,6 +329,9 @@ mod tests {
         metrics.provider_call("token", Duration::from_millis(3));
         metrics.cache("session", true);
         metrics.cache("session", false);
+        metrics.tls.handshake(tls::Handshake::Refused);
+        metrics.tls.certificates([("/old.crt".to_owned(), 1_700_000_000)]);
+        metrics.tls.certificates([("/tls.crt".to_owned(), 1_900_000_000)]);
         let text = metrics.encode().unwrap();
         for line in [
             "doorward_requests_total{route=\"app\",code=\"200\"} 2",
@@ -340,8 +348,12 @@ mod tests {
             "doorward_connections 0",
             "doorward_sessions_active 0",
             "doorward_store_up 0",
+            "doorward_tls_handshakes_total{outcome=\"ok\"} 0",
+            "doorward_tls_handshakes_total{outcome=\"refused\"} 1",
+            "doorward_tls_certificate_expires_seconds{certificate=\"/tls.crt\"} 1900000000",
         ] {
             assert!(text.lines().any(|l| l.starts_with(line)), "{line} is missing:\n{text}");
         }
+        assert!(!text.contains("/old.crt"), "a certificate that is shown no more:\n{text}");
     }
 }

@@ -6,6 +6,7 @@
 pub mod browser;
 pub mod gateway;
 pub mod oauth2;
+pub mod pki;
 mod redis;
 pub mod upstream;
 

@@ -1,18 +1,41 @@
-//! TLS towards clients: TLS 1.2 and 1.3, HTTP/1.1 by ALPN, session tickets with rotating keys. And the certificate that
-//! Doorward itself shows where it is the client.
+//! TLS towards clients: TLS 1.2 and 1.3, the certificate that fits the name asked for, session tickets with rotating keys,
+//! certificates of clients. And the certificate that Doorward itself shows where it is the client. Never what is said over
+//! it.
+
+mod files;
+mod hello;
+pub mod names;
+pub mod table;
+
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::pki_types::CertificateDer;
+use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
+use rustls::sign::SingleCertAndKey;
+use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, ServerConnection};
-use tokio_rustls::TlsAcceptor;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::StartHandshake;
+use tokio_rustls::server::TlsStream;
 
-use crate::config::settings::Tls;
+use crate::config::settings::{ClientCertificates, Tls, TlsVersion};
+use crate::net::listen::Io;
+use table::Table;
+
+/// What clients may choose by ALPN, dearest first.
+const PROTOCOLS: &[&[u8]] = &[b"http/1.1"];
+
+/// How long a handshake may take while others wait for its turn.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What was agreed and shown as a connection began.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +46,8 @@ pub struct Handshake {
     pub http2: bool,
     /// Verified against `client_ca`.
     pub client: Option<Arc<ClientCertificate>>,
+    /// The certificates, one of which was shown.
+    pub table: Option<Arc<Table>>,
 }
 
 /// A client's certificate, leaf first.
@@ -31,9 +56,128 @@ pub struct ClientCertificate {
     pub chain: Vec<CertificateDer<'static>>,
 }
 
+/// Takes TLS connections, with one set of certificates.
+pub struct Acceptor {
+    config: Arc<ServerConfig>,
+    table: Arc<Table>,
+    /// None: clients may show certificates, so nothing is resumed.
+    tickets: Option<Tickets>,
+    turns: Arc<Semaphore>,
+    /// All of them.
+    handshakes: usize,
+}
+
+/// The keys of session tickets, and what has to stay the same for them to be good.
+#[derive(Clone)]
+struct Tickets {
+    ticketer: Arc<dyn ProducesTickets>,
+    min_version: TlsVersion,
+}
+
+/// Why there is no connection.
+pub enum Failed<S> {
+    /// The peer said nothing at all.
+    Closed,
+    /// No TLS but text, such as plain http.
+    Text(S),
+    Broken(io::Error),
+    /// The peer took too long.
+    Slow,
+    /// Too many handshakes were under way for all of the time.
+    Busy,
+}
+
+impl Acceptor {
+    /// Reads every file and checks that certificates and keys belong together; errors name the file. `handshakes`: how
+    /// many may be under way at one time. What `before` has promised goes on: the tickets it gave are good where nothing
+    /// but files has changed.
+    pub fn new(settings: &Tls, handshakes: usize, before: Option<&Self>) -> io::Result<Self> {
+        let table = Arc::new(Table::read(&settings.certificates)?);
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let versions = match settings.min_version {
+            TlsVersion::Tls12 => &[&TLS13, &TLS12][..],
+            TlsVersion::Tls13 => &[&TLS13],
+        };
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
+        let builder = builder.with_protocol_versions(versions).map_err(io::Error::other)?;
+        let builder = match &settings.client_certificates {
+            None => builder.with_no_client_auth(),
+            Some(ClientCertificates { ca, required }) => {
+                let roots = Arc::new(files::authorities(ca)?);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+                let verifier = if *required { verifier } else { verifier.allow_unauthenticated() };
+                builder.with_client_cert_verifier(verifier.build().map_err(|e| files::invalid(ca, &e))?)
+            }
+        };
+        let mut config = builder.with_cert_resolver(Arc::clone(&table) as _);
+        config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
+        // SECURITY: YX-02: early data can be replayed.
+        config.max_early_data_size = 0;
+        // PERF: tickets do the same without a table that all workers lock.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        let tickets = match &settings.client_certificates {
+            None => Some(Tickets::new(settings.min_version, before)?),
+            // SECURITY: YX-03: whoever resumes a session is taken for who began it, and shows no certificate again.
+            Some(_) => None,
+        };
+        match &tickets {
+            Some(tickets) => config.ticketer = Arc::clone(&tickets.ticketer),
+            None => config.send_tls13_tickets = 0,
+        }
+        let turns = before.filter(|before| before.handshakes == handshakes).map(|before| Arc::clone(&before.turns));
+        let turns = turns.unwrap_or_else(|| Arc::new(Semaphore::new(handshakes)));
+        Ok(Self { config: Arc::new(config), table, tickets, turns, handshakes })
+    }
+
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The whole handshake, which has to be over at `deadline`, waiting for a turn included.
+    pub async fn accept<S: Io>(
+        &self,
+        mut stream: S,
+        deadline: Instant,
+    ) -> Result<(TlsStream<S>, Handshake), Failed<S>> {
+        // SECURITY: YX-11: whoever has said nothing yet takes nobody's turn.
+        let accepted = match timeout_at(deadline, hello::read(&mut stream)).await {
+            Ok(Ok(accepted)) => accepted,
+            Ok(Err(hello::Failed::Closed)) => return Err(Failed::Closed),
+            Ok(Err(hello::Failed::Text)) => return Err(Failed::Text(stream)),
+            Ok(Err(hello::Failed::Broken(error))) => return Err(Failed::Broken(error)),
+            Err(_) => return Err(Failed::Slow),
+        };
+        let Ok(Ok(_turn)) = timeout_at(deadline, self.turns.acquire()).await else { return Err(Failed::Busy) };
+        let mut rest = pin!(StartHandshake::from_parts(accepted, stream).into_stream(Arc::clone(&self.config)));
+        let mut done = timeout_at(deadline.min(Instant::now() + PATIENCE), rest.as_mut()).await;
+        // SECURITY: YX-11: who says hello and no more keeps its turn only while nobody needs it.
+        if done.is_err() && self.turns.available_permits() > 0 {
+            done = timeout_at(deadline, rest).await;
+        }
+        match done {
+            Ok(Ok(stream)) => {
+                let handshake = Handshake::of(stream.get_ref().1, &self.table);
+                Ok((stream, handshake))
+            }
+            Ok(Err(error)) => Err(Failed::Broken(error)),
+            Err(_) => Err(Failed::Slow),
+        }
+    }
+}
+
+impl Tickets {
+    fn new(min_version: TlsVersion, before: Option<&Acceptor>) -> io::Result<Self> {
+        if let Some(before) = before.and_then(|before| before.tickets.as_ref()).filter(|t| t.min_version == min_version)
+        {
+            return Ok(before.clone());
+        }
+        Ok(Self { ticketer: aws_lc_rs::Ticketer::new().map_err(io::Error::other)?, min_version })
+    }
+}
+
 impl Handshake {
     /// What `connection` says of its handshake, which is complete.
-    pub fn of(connection: &ServerConnection) -> Self {
+    fn of(connection: &ServerConnection, table: &Arc<Table>) -> Self {
         let chain = connection.peer_certificates().filter(|chain| !chain.is_empty());
         Self {
             server_name: connection.server_name().map(|name| Arc::from(name.to_ascii_lowercase())),
@@ -41,46 +185,17 @@ impl Handshake {
             client: chain.map(|chain| {
                 Arc::new(ClientCertificate { chain: chain.iter().map(|c| c.clone().into_owned()).collect() })
             }),
+            table: Some(Arc::clone(table)),
         }
     }
-}
 
-/// Reads certificate and key and checks that they belong together.
-pub fn acceptor(settings: &Tls) -> io::Result<TlsAcceptor> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let first = settings.certificates.first().ok_or_else(|| io::Error::other("no certificate"))?;
-    let chain = certificates(&first.cert)?;
-    let key = PrivateKeyDer::from_pem_file(&first.key).map_err(|e| invalid(&first.key, &e))?;
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| invalid(&first.cert, &e))?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|e| invalid(&first.cert, &e))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config.ticketer = aws_lc_rs::Ticketer::new().map_err(|e| invalid(&first.cert, &e))?;
-    // No 0-RTT: early data can be replayed (YX-02).
-    config.max_early_data_size = 0;
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    /// See `Table::is_misdirected`.
+    pub fn is_misdirected(&self, host: &str) -> bool {
+        self.table.as_ref().is_some_and(|table| table.is_misdirected(self.server_name.as_deref(), host))
+    }
 }
 
 /// What Doorward shows of itself where a server asks: certificate and key, which must belong together.
 pub fn client_certificate(cert: &Path, key: &Path) -> io::Result<SingleCertAndKey> {
-    let chain = certificates(cert)?;
-    let key_der = PrivateKeyDer::from_pem_file(key).map_err(|e| invalid(key, &e))?;
-    let pair = CertifiedKey::from_der(chain, key_der, &aws_lc_rs::default_provider()).map_err(|e| invalid(key, &e))?;
-    Ok(SingleCertAndKey::from(pair))
-}
-
-fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(|e| invalid(path, &e))?.collect();
-    let chain = chain.map_err(|e| invalid(path, &e))?;
-    if chain.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{}: holds no certificate", path.display())));
-    }
-    Ok(chain)
-}
-
-fn invalid(path: &Path, error: &dyn std::fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
+    files::certified(cert, key).map(SingleCertAndKey::from)
 }

@@ -1,0 +1,95 @@
+//! A small authority of its own, certificates of it, and a client that trusts it alone.
+
+use std::io::{BufReader, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::client::{ClientSessionMemoryCache, Resumption};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use super::Answer;
+use super::browser::read;
+
+/// `ca.pem`, and of the names that it was made with `cert.pem` and `key.pem`.
+pub struct Pki {
+    dir: tempfile::TempDir,
+    ca: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Pki {
+    pub fn new(names: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        std::fs::write(dir.path().join("ca.pem"), ca.pem()).unwrap();
+        let pki = Self { dir, ca };
+        pki.issue(names, "cert.pem", "key.pem");
+        pki
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes a certificate with a new key of its own.
+    pub fn issue(&self, names: &[&str], cert: &str, key: &str) {
+        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+        let pair = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(names).unwrap().signed_by(&pair, &self.ca).unwrap();
+        std::fs::write(self.path(cert), certificate.pem()).unwrap();
+        std::fs::write(self.path(key), pair.serialize_pem()).unwrap();
+    }
+}
+
+/// The settings of a client that trusts `ca` only. Clones resume each other's sessions.
+pub fn client(ca: &Path) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.resumption = Resumption::store(Arc::new(ClientSessionMemoryCache::new(32)));
+    config
+}
+
+/// A connection over TLS that stays open.
+pub struct Connection {
+    pub tls: BufReader<StreamOwned<ClientConnection, TcpStream>>,
+    host: String,
+}
+
+impl Connection {
+    pub fn open(config: &ClientConfig, host: &str, port: u16) -> std::io::Result<Self> {
+        let name = ServerName::try_from(host.to_owned()).unwrap();
+        let mut connection = ClientConnection::new(Arc::new(config.clone()), name).map_err(std::io::Error::other)?;
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        while connection.is_handshaking() {
+            connection.complete_io(&mut stream)?;
+        }
+        let tls = BufReader::new(StreamOwned::new(connection, stream));
+        Ok(Self { tls, host: format!("{host}:{port}") })
+    }
+
+    pub fn get(&mut self, path: &str) -> std::io::Result<Answer> {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nAccept: text/html\r\n\r\n", self.host);
+        self.tls.get_mut().write_all(head.as_bytes())?;
+        read(&mut self.tls, "GET").ok_or_else(|| std::io::Error::other("no answer"))
+    }
+
+    /// What the server showed of itself.
+    pub fn leaf(&self) -> Vec<u8> {
+        self.tls.get_ref().conn.peer_certificates().unwrap()[0].to_vec()
+    }
+}
+
+pub fn der(path: &Path) -> Vec<u8> {
+    CertificateDer::from_pem_file(path).unwrap().to_vec()
+}
