@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::settings::{Settings, Store};
 use crate::error::Error;
 use crate::gateway::{Gateway, Shared};
+use crate::net::crowd::Crowd;
 use crate::net::listen::bind_all;
 use crate::net::tls;
 use crate::reload::Reload;
@@ -105,6 +106,8 @@ pub async fn launch(settings: Settings) -> Result<Running, Failure> {
         live: Arc::clone(&live),
         drain: draining,
         open: Arc::new(AtomicUsize::new(0)),
+        crowd: Crowd::default(),
+        requests: Arc::default(),
         json_log,
         writer: writer.clone(),
     };

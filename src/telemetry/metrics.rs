@@ -17,6 +17,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::refused::Refusals;
+
 type Labels<const N: usize> = [(&'static str, String); N];
 
 /// Upper bounds in seconds, and one bucket for the rest.
@@ -62,6 +64,7 @@ pub struct Metrics {
     proxy_headers: Family<Labels<1>, Counter>,
     pub sessions_active: Gauge,
     pub store_up: Gauge,
+    pub refusals: Refusals,
 }
 
 impl Metrics {
@@ -95,6 +98,7 @@ impl Metrics {
         registry.register("cache_hits", "Look-ups answered by a cache", cache_hits.clone());
         registry.register("cache_misses", "Look-ups that a cache could not answer", cache_misses.clone());
         registry.register("proxy_protocol", "PROXY protocol headers, by outcome", proxy_headers.clone());
+        let refusals = Refusals::new(&mut registry);
         registry.register_collector(Box::new(Arc::clone(&routes)));
         Self {
             workers: workers.max(1),
@@ -110,6 +114,7 @@ impl Metrics {
             proxy_headers,
             sessions_active,
             store_up,
+            refusals,
         }
     }
 
