@@ -15,6 +15,7 @@ use crate::clock;
 use crate::config::settings::{Server, Settings, Store};
 use crate::error::Error;
 use crate::gateway::{Gateway, Shared};
+use crate::net::crowd::Crowd;
 use crate::net::listen::bind_all;
 use crate::net::tls::Acceptor;
 use crate::reload::Reload;
@@ -106,6 +107,8 @@ pub async fn launch(settings: Settings) -> Result<Running, Failure> {
         live: Arc::clone(&live),
         drain: draining,
         open: Arc::new(AtomicUsize::new(0)),
+        crowd: Crowd::default(),
+        requests: Arc::default(),
         json_log,
         writer: writer.clone(),
     };

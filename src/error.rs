@@ -11,7 +11,9 @@ use std::fmt;
 pub enum Kind {
     /// The request cannot be understood in exactly one way (400).
     BadRequest,
-    /// A form that weighs more than it may (413).
+    /// A client that sent nothing of its body for too long (408).
+    BodyTimeout,
+    /// A body that weighs more than it may (413).
     BodyTooLarge,
     /// The callback does not belong to a sign-in of this browser (400).
     Callback,
@@ -47,6 +49,7 @@ impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BadRequest => "bad_request",
+            Self::BodyTimeout => "body_timeout",
             Self::BodyTooLarge => "body_too_large",
             Self::Callback => "callback",
             Self::IdToken => "id_token",
@@ -93,7 +96,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     pub fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
         let side = match kind {
-            Kind::BadRequest | Kind::BodyTooLarge | Kind::Callback | Kind::RateLimited | Kind::Token => Side::Client,
+            Kind::BadRequest
+            | Kind::BodyTimeout
+            | Kind::BodyTooLarge
+            | Kind::Callback
+            | Kind::RateLimited
+            | Kind::Token => Side::Client,
             Kind::Internal => Side::Internal,
             Kind::IdToken
             | Kind::KeysUnavailable

@@ -17,6 +17,7 @@ use crate::http::forwarded::{self, Seen};
 use crate::http::headers::framing_ok;
 use crate::http::refusal::Refusal;
 use crate::http::uri::{Path, canonical_host, canonical_path, raw_path};
+use crate::telemetry::refused::Refused;
 
 /// What the rest of the journey goes by.
 pub struct Admitted<'a> {
@@ -32,6 +33,11 @@ fn bad(why: &'static str) -> Refusal {
 
 /// `raw` is the request target's path, as sent.
 pub fn admit<'a>(gateway: &Gateway, conn: &Conn, parts: &Parts, raw: &'a str) -> Result<Admitted<'a>, Refusal> {
+    // SECURITY: FX-15, M-11. hyper counts too, but not to every number.
+    if parts.headers.len() > gateway.settings.server.limits.headers {
+        gateway.metrics.refusals.count(Refused::Headers);
+        return Err(Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too many header fields"));
+    }
     method(&parts.method)?;
     if parts.version != Version::HTTP_11 && parts.version != Version::HTTP_10 {
         return Err(Refusal::new(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "only HTTP/1.1 and HTTP/1.0 are spoken here"));

@@ -45,6 +45,11 @@ struct Life {
 }
 
 impl Body {
+    /// Of an answer that is neither logged nor timed.
+    pub fn bare(bytes: Bytes) -> Self {
+        Self { inner: Inner::Full(bytes), exchange: None, life: None }
+    }
+
     pub fn new(inner: Inner, exchange: Exchange, sessions: &Arc<Sessions>) -> Self {
         let session = exchange.session.as_ref().filter(|_| matches!(inner, Inner::Upstream(_)));
         let life = session.map(|session| Life {

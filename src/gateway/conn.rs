@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use http::header::HeaderValue;
 use tokio_util::task::TaskTracker;
 
+use super::overload::Requests;
 use super::site::Site;
 use crate::http::forwarded::address_value;
+use crate::net::crowd::Place;
 use crate::net::tls::Handshake;
 use crate::session::Session;
 use crate::telemetry::access::Sink;
@@ -22,6 +24,8 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(1_500);
 pub struct Worker {
     pub index: usize,
     pub sink: Sink,
+    /// Of all workers.
+    pub requests: Arc<Requests>,
     /// Upgraded connections, which hyper no longer knows of.
     pub tunnels: TaskTracker,
 }
@@ -30,13 +34,22 @@ pub struct Worker {
 pub struct Open {
     count: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
+    /// Among those of the same client address.
+    place: Option<Place>,
 }
 
 impl Open {
     pub fn new(count: &Arc<AtomicUsize>, metrics: &Arc<Metrics>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         metrics.connections.inc();
-        Self { count: Arc::clone(count), metrics: Arc::clone(metrics) }
+        Self { count: Arc::clone(count), metrics: Arc::clone(metrics), place: None }
+    }
+
+    /// It is one of those that a client address may have.
+    #[must_use]
+    pub fn at(mut self, place: Place) -> Self {
+        self.place = Some(place);
+        self
     }
 }
 

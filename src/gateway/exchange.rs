@@ -18,6 +18,8 @@ use crate::session::Session;
 use crate::telemetry::access;
 use crate::telemetry::metrics::{self, Outcome};
 
+///
+/// It has been counted by `overload::Requests::enter` before, and is no longer when it is dropped.
 pub struct Exchange {
     pub conn: Arc<Conn>,
     /// `X-Request-Id`: here, upstream, in the log and on every page.
@@ -129,6 +131,7 @@ impl Drop for Exchange {
         // PERF: one look at the clock for the connection, the metrics and the log.
         let now = Instant::now();
         self.conn.idle(now);
+        self.conn.worker.requests.leave();
         let duration = now.saturating_duration_since(self.started);
         let overhead = duration.saturating_sub(self.upstream.unwrap_or_default());
         self.route.request(self.conn.worker.index, self.status.as_u16(), duration, overhead);

@@ -11,7 +11,7 @@ use http::header::{
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
@@ -24,14 +24,16 @@ use super::rules::Rules;
 use super::trailers::Said;
 use super::upstream_auth::{Authorization, Presents, Unfit};
 use super::{Gateway, X_REQUEST_ID, audit_refusal};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::http::cookie::sets_own;
 use crate::http::headers::strip_hop_by_hop;
 use crate::http::origin::Origin;
 use crate::http::reply::Reply;
 use crate::http::{forwarded, reply};
+use crate::telemetry::refused::Refused;
 use crate::upstream::RequestBody;
 use crate::upstream::tunnel::{self, End};
+use crate::upstream::upload::Allowance;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -49,6 +51,13 @@ pub async fn forward(
     if upgrade.is_some() && !same_origin(rules, admitted, &parts.headers) {
         // WX-02: a page elsewhere must not speak with this person's cookie.
         return Err(Asker::new(gateway, exchange, &parts.method, &parts.headers).forbidden(None, None));
+    }
+    let allowance = Allowance::of(&gateway.settings.server.limits);
+    // SECURITY: H-15. Refused by what it says of itself; what says nothing is counted as it comes.
+    if body.size_hint().exact().is_some_and(|length| !allowance.takes(length)) {
+        gateway.metrics.refusals.count(Refused::Body);
+        let error = Error::new(Kind::BodyTooLarge, "the request is larger than it may be");
+        return Err(Asker::new(gateway, exchange, &parts.method, &parts.headers).failed(&error));
     }
     let client_side = upgrade.as_ref().and_then(|_| parts.extensions.remove::<OnUpgrade>());
     let manner = Manner::of(&parts.method, &parts.headers);
@@ -78,15 +87,25 @@ pub async fn forward(
     };
     parts.uri = uri;
     parts.version = Version::HTTP_11;
-    let request = Request::from_parts(parts, RequestBody::new(body, &gateway.managed));
+    let body = RequestBody::new(body, &gateway.managed, allowance);
+    let upload = body.progress();
+    let request = Request::from_parts(parts, body);
 
     let sent = Instant::now();
     let answer = upstream.send(exchange.conn.worker.index, request, sent).await;
+    let answer = answer.map_err(|error| upload.and_then(|upload| upload.fault()).unwrap_or(error));
     exchange.waited(sent.elapsed());
     let response = match answer {
         Ok(response) => response,
         Err(error) => {
-            tracing::warn!(route = rules.name(), request_id = exchange.id(), kind = error.kind().as_str(), error = %error, "upstream failed");
+            match error.kind() {
+                Kind::BodyTooLarge => gateway.metrics.refusals.count(Refused::Body),
+                Kind::BodyTimeout => gateway.metrics.refusals.count(Refused::BodyTimeout),
+                Kind::BadRequest => {}
+                kind => {
+                    tracing::warn!(route = rules.name(), request_id = exchange.id(), kind = kind.as_str(), error = %error, "upstream failed");
+                }
+            }
             return Err(Asker::with(gateway, exchange, manner).failed(&error));
         }
     };

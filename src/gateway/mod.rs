@@ -28,6 +28,7 @@ pub mod exchange;
 pub mod explain;
 pub mod forward;
 pub mod navigation;
+pub mod overload;
 pub mod pages;
 pub mod resource;
 pub mod respond;
@@ -43,6 +44,7 @@ pub mod www_authenticate;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue, SET_COOKIE, STRICT_TRANSPORT_SECURITY};
 use http::request::Parts;
@@ -67,6 +69,7 @@ use crate::session::manager::Sessions;
 use crate::session::state::State;
 use crate::telemetry::Safe;
 use crate::telemetry::metrics::{self, Metrics, Outcome};
+use crate::telemetry::refused::Refused;
 use admit::{Admitted, admit};
 use assertion::{Signer, Stamp};
 use authorize::{Reason, Verdict};
@@ -279,6 +282,13 @@ impl Gateway {
 /// One request, whole. It always answers; a panic in it is the connection's end, never the process's.
 pub async fn handle(gateway: &Arc<Gateway>, conn: &Arc<Conn>, request: Request<Incoming>) -> Response<Body> {
     conn.busy();
+    // SECURITY: H-15. Before anything is read or looked up: what is refused must cost next to nothing.
+    if !conn.worker.requests.enter(gateway.settings.server.limits.requests) {
+        gateway.metrics.refusals.count(Refused::Requests);
+        gateway.unrouted.request(conn.worker.index, 503, Duration::ZERO, Duration::ZERO);
+        conn.idle(Instant::now());
+        return overload::answer();
+    }
     let trusted = gateway.trust.contains(conn.peer);
     let mut exchange = Exchange::begin(Begin {
         conn,

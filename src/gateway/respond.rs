@@ -1,7 +1,7 @@
 //! The one place that turns an `Error`, a refusal or a verdict into an answer: a page for a person, JSON for a program,
 //! and a line for the operator.
 
-use http::header::{ALLOW, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONNECTION, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Method, StatusCode};
 use serde_json::json;
 
@@ -263,7 +263,14 @@ impl<'a> Asker<'a> {
                     self.answer(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many attempts", &lines, Vec::new());
                 reply::with(reply, RETRY_AFTER, HeaderValue::from_static("30"))
             }
-            Kind::BodyTooLarge => self.refused(StatusCode::PAYLOAD_TOO_LARGE, "The form is too large."),
+            Kind::BodyTooLarge => {
+                self.refused(StatusCode::PAYLOAD_TOO_LARGE, "What was sent is larger than it may be.")
+            }
+            // RFC 9110 §15.5.9. What has not come of the body could not be told from a next request.
+            Kind::BodyTimeout => {
+                let reply = self.refused(StatusCode::REQUEST_TIMEOUT, "The request did not come in time.");
+                reply::with(reply, CONNECTION, HeaderValue::from_static("close"))
+            }
             Kind::BadRequest => self.refused(StatusCode::BAD_REQUEST, "The request could not be understood."),
             Kind::Token => self.unauthorized(true, &start, vec![www_authenticate::plain()]),
             Kind::UpstreamAuth => {
@@ -373,7 +380,12 @@ fn is_our_fault(error: &Error) -> bool {
 /// The operator's line: what a peer caused is for debugging, the rest is worth waking up for.
 fn log(error: &Error, id: &str) {
     match error.kind() {
-        Kind::BadRequest | Kind::BodyTooLarge | Kind::Callback | Kind::RateLimited | Kind::Token => {
+        Kind::BadRequest
+        | Kind::BodyTimeout
+        | Kind::BodyTooLarge
+        | Kind::Callback
+        | Kind::RateLimited
+        | Kind::Token => {
             tracing::debug!(request_id = id, kind = error.kind().as_str(), error = %Safe(&error.to_string()), "request failed");
         }
         _ => {

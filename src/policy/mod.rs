@@ -15,7 +15,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::config::settings::{self, Mode};
-use filter::{Bits, FEW_RULES};
+use filter::{Candidates, Index};
 use names::Folded;
 use rule::{Email, Rule};
 
@@ -113,11 +113,16 @@ pub enum Answer {
 
 /// Is told of each rule that is tried. PERF: `()` hears nothing and costs nothing.
 pub trait Trace {
+    /// Whether it hears of rules too that are known not to match before they are tried.
+    const ALL: bool = true;
+
     /// `number` counts from 0.
     fn tried(&mut self, list: List, number: usize, answer: Answer);
 }
 
 impl Trace for () {
+    const ALL: bool = false;
+
     #[inline]
     fn tried(&mut self, _: List, _: usize, _: Answer) {}
 }
@@ -127,8 +132,8 @@ impl Trace for () {
 pub struct Policy {
     /// `[policy.NAME]`; None = written at the route.
     name: Option<Box<str>>,
-    allow: Vec<Rule>,
-    deny: Vec<Rule>,
+    allow: Rules,
+    deny: Rules,
     /// PERF: an address is folded only where a rule compares one.
     reads_email: bool,
     mode: Mode,
@@ -139,8 +144,8 @@ impl Policy {
         let rules = || policy.allow.iter().chain(&policy.deny);
         Self {
             name: policy.name.as_deref().map(Box::from),
-            allow: policy.allow.iter().map(Rule::new).collect(),
-            deny: policy.deny.iter().map(Rule::new).collect(),
+            allow: Rules::new(&policy.allow),
+            deny: Rules::new(&policy.deny),
             reads_email: rules().any(|r| !r.email.is_empty() || !r.email_domain.is_empty()),
             mode,
         }
@@ -153,9 +158,7 @@ impl Policy {
             Some(None) => Email::TooLong,
             Some(Some(text)) => Email::Text(text),
         };
-        let many = self.deny.len().saturating_add(self.allow.len()) > FEW_RULES;
-        let bits = if many { Bits::of_facts(facts, email) } else { Bits::ALL };
-        let denied = find(&self.deny, List::Deny, facts, (email, bits), trace);
+        let denied = self.deny.find(List::Deny, facts, email, trace);
         if let Found::Yes(number) = denied {
             return self.refuse(facts, Refusal::Rule(number));
         }
@@ -171,12 +174,12 @@ impl Policy {
             }
             _ => Email::Absent,
         };
-        let allowed = find(&self.allow, List::Allow, facts, (trusted, bits), trace);
+        let allowed = self.allow.find(List::Allow, facts, trusted, trace);
         if !facts.known {
             return if matches!(allowed, Found::Yes(_)) { Decision::Allow } else { Decision::SignIn };
         }
         // `deny` alone: everybody but those. Without either, nobody.
-        let everybody = self.allow.is_empty() && !self.deny.is_empty();
+        let everybody = self.allow.rules.is_empty() && !self.deny.rules.is_empty();
         match (denied, allowed) {
             (_, Found::No) if !everybody => self.refuse(facts, Refusal::NoAllow),
             // SECURITY: a `deny` that might match is not one that does not.
@@ -229,23 +232,36 @@ enum Found {
     Yes(usize),
 }
 
-/// The first rule that matches.
-fn find<T: Trace>(
-    rules: &[Rule],
-    list: List,
-    facts: &Facts<'_>,
-    (email, bits): (Email<'_>, Bits),
-    trace: &mut T,
-) -> Found {
-    let mut found = Found::No;
-    for (number, rule) in rules.iter().enumerate() {
-        let answer = rule.answer(facts, email, bits);
-        trace.tried(list, number, answer);
-        match answer {
-            Answer::Yes => return Found::Yes(number),
-            Answer::Unknown => found = Found::Unknown,
-            Answer::No => {}
-        }
+/// One list.
+#[derive(Clone, Debug)]
+struct Rules {
+    rules: Vec<Rule>,
+    /// None: all of them are tried.
+    index: Option<Index>,
+}
+
+impl Rules {
+    fn new(rules: &[settings::Rule]) -> Self {
+        Self { rules: rules.iter().map(Rule::new).collect(), index: Index::new(rules) }
     }
-    found
+
+    /// The first rule that matches.
+    fn find<T: Trace>(&self, list: List, facts: &Facts<'_>, email: Email<'_>, trace: &mut T) -> Found {
+        let candidates = match &self.index {
+            Some(index) if !T::ALL => index.candidates(facts, email),
+            _ => Candidates::all(self.rules.len()),
+        };
+        let mut found = Found::No;
+        for number in candidates {
+            let Some(rule) = self.rules.get(number) else { break };
+            let answer = rule.answer(facts, email);
+            trace.tried(list, number, answer);
+            match answer {
+                Answer::Yes => return Found::Yes(number),
+                Answer::Unknown => found = Found::Unknown,
+                Answer::No => {}
+            }
+        }
+        found
+    }
 }

@@ -2,7 +2,6 @@
 
 use ipnet::IpNet;
 
-use super::filter::Bits;
 use super::names::Names;
 use super::{Answer, Facts};
 use crate::config::settings;
@@ -13,8 +12,6 @@ pub(super) struct Rule {
     conditions: Box<[Condition]>,
     /// Only of `network` and `method`: judged before anybody has signed in.
     early: bool,
-    /// A request without any of these has not what the rule asks for.
-    bits: Bits,
 }
 
 #[derive(Clone, Debug)]
@@ -59,18 +56,12 @@ impl Rule {
         let claims = rule.claims.iter().map(|(path, texts)| Condition::Claim(path.as_str().into(), Names::new(texts)));
         conditions.extend(claims);
         let early = conditions.iter().all(|c| matches!(c, Condition::Network(_) | Condition::Method(_)));
-        Self { conditions: conditions.into(), early, bits: Bits::of_rule(rule) }
-    }
-
-    /// PERF: of many rules, all but a few end here.
-    #[inline]
-    pub(super) fn answer(&self, facts: &Facts<'_>, email: Email<'_>, bits: Bits) -> Answer {
-        if self.bits.meet(bits) { self.compare(facts, email) } else { Answer::No }
+        Self { conditions: conditions.into(), early }
     }
 
     /// SECURITY: a rule without conditions matches nobody: configuration refuses it, and if one came about by a fault it
     /// must not open the door.
-    fn compare(&self, facts: &Facts<'_>, email: Email<'_>) -> Answer {
+    pub(super) fn answer(&self, facts: &Facts<'_>, email: Email<'_>) -> Answer {
         if self.conditions.is_empty() {
             return Answer::No;
         }

@@ -19,6 +19,7 @@ use super::seldom::Seldom;
 use crate::gateway::conn::{Conn, LOOK_EVERY};
 use crate::gateway::handle;
 use crate::net::listen::Io;
+use crate::telemetry::refused::Refused;
 
 /// What is read ahead of a slower upstream, or written ahead of the client; more where heads may be larger.
 const BUFFER: usize = 128 * 1024;
@@ -65,6 +66,10 @@ pub async fn serve(stream: impl Io, conn: Arc<Conn>, common: Common) {
         match event {
             Event::End(result) => {
                 if let Err(error) = result {
+                    // hyper has answered 431 by itself.
+                    if error.is_parse_too_large() {
+                        common.live.load().gateway.metrics.refusals.count(Refused::Headers);
+                    }
                     tracing::trace!(peer = %conn.peer, %error, "connection ended");
                 }
                 return;

@@ -18,6 +18,8 @@ use tokio::sync::{mpsc, watch};
 
 use crate::gateway::Gateway;
 use crate::gateway::conn::Worker;
+use crate::gateway::overload::Requests;
+use crate::net::crowd::Crowd;
 use crate::net::listen::Bound;
 use crate::net::tls::Acceptor;
 use crate::telemetry::access::{FLUSH_EVERY, Sink};
@@ -39,6 +41,10 @@ pub struct Common {
     pub drain: watch::Receiver<bool>,
     /// Open connections of all workers.
     pub open: Arc<AtomicUsize>,
+    /// And of each client address.
+    pub crowd: Crowd,
+    /// Requests under way of all workers.
+    pub requests: Arc<Requests>,
     pub json_log: bool,
     pub writer: Writer,
 }
@@ -76,6 +82,7 @@ impl Drop for Alive {
 async fn work(index: usize, sockets: Vec<Bound>, common: Common) {
     let worker = Arc::new(Worker {
         index,
+        requests: Arc::clone(&common.requests),
         sink: Sink::new(common.json_log, common.writer.clone()),
         tunnels: tokio_util::task::TaskTracker::new(),
     });

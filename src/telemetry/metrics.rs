@@ -19,6 +19,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::refused::Refusals;
+
 type Labels<const N: usize> = [(&'static str, String); N];
 
 /// Upper bounds in seconds, and one bucket for the rest.
@@ -65,6 +67,7 @@ pub struct Metrics {
     pub sessions_active: Gauge,
     pub store_up: Gauge,
     pub tls: tls::Tls,
+    pub refusals: Refusals,
 }
 
 impl Metrics {
@@ -99,6 +102,7 @@ impl Metrics {
         registry.register("cache_misses", "Look-ups that a cache could not answer", cache_misses.clone());
         registry.register("proxy_protocol", "PROXY protocol headers, by outcome", proxy_headers.clone());
         let tls = tls::Tls::register(&mut registry);
+        let refusals = Refusals::new(&mut registry);
         registry.register_collector(Box::new(Arc::clone(&routes)));
         Self {
             workers: workers.max(1),
@@ -115,6 +119,7 @@ impl Metrics {
             sessions_active,
             store_up,
             tls,
+            refusals,
         }
     }
 

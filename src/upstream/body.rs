@@ -2,16 +2,15 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::peer::Peer;
+use super::upload::{Allowance, Broken, Progress, Upload};
 use crate::http::headers::Managed;
 
 /// A client's body on its way to the upstream.
@@ -20,7 +19,7 @@ pub struct RequestBody(Option<Streaming>);
 struct Streaming {
     incoming: Incoming,
     managed: Arc<Managed>,
-    progress: Arc<Progress>,
+    upload: Upload,
 }
 
 impl RequestBody {
@@ -28,40 +27,45 @@ impl RequestBody {
         Self(None)
     }
 
-    /// SECURITY: H-09, HX-11. Trailers with a name of `managed` never reach the upstream.
-    pub fn new(incoming: Incoming, managed: &Arc<Managed>) -> Self {
+    /// SECURITY: H-09, HX-11. Trailers with a name of `managed` never reach the upstream. FX-12: nor does more than is
+    /// allowed, and a client that stops within its body is not waited for longer.
+    pub fn new(incoming: Incoming, managed: &Arc<Managed>, allowance: Allowance) -> Self {
         // PERF: nearly every request has none, and then nothing is allocated.
         if incoming.is_end_stream() {
             return Self::empty();
         }
-        Self(Some(Streaming { incoming, managed: Arc::clone(managed), progress: Arc::default() }))
+        Self(Some(Streaming { incoming, managed: Arc::clone(managed), upload: Upload::new(allowance) }))
     }
 
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    pub(super) fn progress(&mut self) -> Option<Arc<Progress>> {
-        self.0.as_ref().map(|streaming| Arc::clone(&streaming.progress))
+    pub fn progress(&self) -> Option<Arc<Progress>> {
+        self.0.as_ref().map(|streaming| Arc::clone(&streaming.upload.progress))
     }
 }
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        let Some(Streaming { incoming, managed, progress }) = &mut self.0 else { return Poll::Ready(None) };
-        let mut polled = Pin::new(incoming).poll_frame(cx);
-        if polled.is_ready() {
-            progress.touch();
-        }
-        if let Poll::Ready(Some(Ok(frame))) = &mut polled
-            && let Some(trailers) = frame.trailers_mut()
-        {
-            managed.strip_trailers(trailers);
-        }
-        polled
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let Some(Streaming { incoming, managed, upload }) = &mut self.0 else { return Poll::Ready(None) };
+        Poll::Ready(match Pin::new(incoming).poll_frame(cx) {
+            Poll::Pending => match upload.waits(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(stalled) => Some(Err(stalled)),
+            },
+            Poll::Ready(None) => None,
+            Poll::Ready(Some(Err(error))) => Some(Err(upload.breaks(Broken::Client(error)))),
+            Poll::Ready(Some(Ok(mut frame))) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    managed.strip_trailers(trailers);
+                }
+                Some(upload.came(frame.data_ref().map_or(0, Bytes::len)).map(|()| frame))
+            }
+        })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -70,29 +74,6 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |streaming| streaming.incoming.size_hint())
-    }
-}
-
-/// When the last frame of a request body was taken.
-pub(super) struct Progress {
-    start: Instant,
-    millis: AtomicU64,
-}
-
-impl Default for Progress {
-    fn default() -> Self {
-        Self { start: Instant::now(), millis: AtomicU64::new(0) }
-    }
-}
-
-impl Progress {
-    pub(super) fn last(&self) -> Instant {
-        self.start + std::time::Duration::from_millis(self.millis.load(Ordering::Relaxed))
-    }
-
-    fn touch(&self) {
-        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.millis.store(millis, Ordering::Relaxed);
     }
 }
 

@@ -13,8 +13,9 @@ use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::body::{Progress, RequestBody};
+use super::body::RequestBody;
 use super::replay::{Tape, Taped};
+use super::upload::Progress;
 use crate::error::{Error, Kind};
 use crate::net::dial::Endpoint;
 
@@ -87,9 +88,5 @@ pub(super) fn is_lost_connection(error: &hyper::Error) -> bool {
 }
 
 pub(super) fn failed(error: hyper::Error) -> Error {
-    // The frame that failed was one of the client's connection.
-    if error.is_user() && std::error::Error::source(&error).is_some_and(|source| source.is::<hyper::Error>()) {
-        return Error::new(Kind::BadRequest, "the client broke off its request").because(error);
-    }
     Error::new(Kind::UpstreamFailed, "the upstream broke the connection or the protocol").because(error)
 }

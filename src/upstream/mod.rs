@@ -12,6 +12,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 pub mod tunnel;
+pub mod upload;
 mod websocket;
 
 use std::sync::Arc;
@@ -40,7 +41,7 @@ impl Upstream {
     /// Sends `request` over a connection of this worker and waits for the head of the answer; `now` is when. Hop-by-hop
     /// headers are the caller's to remove, of the request and of the answer; `Upgrade` passes if the caller leaves it there.
     ///
-    /// Errors: `UpstreamTimeout`, `UpstreamFailed`, and `BadRequest` when it was the client who broke off.
+    /// Errors: `UpstreamTimeout` and `UpstreamFailed`. Whether it was the client who broke off, its body's `Progress` knows.
     pub async fn send(
         &self,
         worker: usize,

@@ -40,7 +40,7 @@ impl Peer {
         now: Instant,
     ) -> Result<Response<ResponseBody>, Error> {
         self.rewrite.apply(&mut request)?;
-        let progress = request.body_mut().progress();
+        let progress = request.body().progress();
         let upgrades = request.method() == Method::CONNECT || request.headers().contains_key(http::header::UPGRADE);
         let (mut start, mut replayed) = (now, false);
         loop {

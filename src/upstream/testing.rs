@@ -12,9 +12,13 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::upload::Allowance;
 use super::*;
 use crate::config::settings::{Target, UpstreamOptions};
 use crate::http::headers::Managed;
+
+/// Of a client's body.
+const ALLOWANCE: Allowance = Allowance { bytes: 0, timeout: Duration::from_secs(60) };
 
 pub(super) struct Origin {
     listener: TcpListener,
@@ -84,7 +88,7 @@ impl Origin {
         let service = service_fn(move |request: Request<Incoming>| {
             let (upstream, managed) = (Arc::clone(&upstream), Arc::clone(&managed));
             async move {
-                let request = request.map(|incoming| RequestBody::new(incoming, &managed));
+                let request = request.map(|incoming| RequestBody::new(incoming, &managed, ALLOWANCE));
                 Ok::<_, Error>(match upstream.send(0, request, Instant::now()).await {
                     Ok(response) => response.map(Either::Left),
                     Err(error) => {

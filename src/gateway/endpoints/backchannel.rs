@@ -35,7 +35,7 @@ pub async fn backchannel(call: &Call<'_>, body: Incoming) -> Reply {
             reply::empty(StatusCode::OK)
         }
         // BL-05. §2.8 knows 400 for whatever is wrong with the request.
-        Err(error) if matches!(error.kind(), Kind::BadRequest | Kind::BodyTooLarge) => {
+        Err(error) if matches!(error.kind(), Kind::BadRequest | Kind::BodyTimeout | Kind::BodyTooLarge) => {
             tracing::debug!(request_id = call.exchange.id(), error = %Safe(&error.to_string()), "logout token refused");
             let body = json!({ "error": "invalid_request", "error_description": error.detail() });
             reply::json(StatusCode::BAD_REQUEST, &body)
@@ -60,7 +60,7 @@ async fn log_out(call: &Call<'_>, body: Incoming) -> Result<()> {
     if !is_form(&call.parts.headers) {
         return Err(bad("the content type is not application/x-www-form-urlencoded"));
     }
-    let form = form(body, gateway.settings.server.limits.header_timeout).await?;
+    let form = form(body, &gateway.settings.server.limits).await?;
     // BL-01. Exactly one; parameters that we do not know are ignored (§2.5).
     let token = only(&form, "logout_token").ok_or_else(|| bad("logout_token is missing, empty or came twice"))?;
     let (provider, token) = check(gateway, &token).await?;

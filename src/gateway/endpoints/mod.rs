@@ -10,7 +10,6 @@ pub mod sign_in;
 pub mod sign_out;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap};
@@ -26,7 +25,7 @@ use super::challenge::Visit;
 use super::exchange::Exchange;
 use super::respond::Asker;
 use super::site::Site;
-use crate::config::settings::Access;
+use crate::config::settings::{Access, Limits};
 use crate::error::{Error, Kind, Result};
 use crate::http::parameter::first;
 use crate::http::reply::{self, Reply};
@@ -118,7 +117,7 @@ pub async fn answer(
             callback::callback(&mut call, Came { own, encoded: query.as_bytes(), posted: false }).await
         }
         ("callback", _, true) if callback::takes_forms(gateway, own) && is_form(&parts.headers) => {
-            match form(body, gateway.settings.server.limits.header_timeout).await {
+            match form(body, &gateway.settings.server.limits).await {
                 Ok(form) => callback::callback(&mut call, Came { own, encoded: &form, posted: true }).await,
                 Err(error) => Err(error),
             }
@@ -130,7 +129,7 @@ pub async fn answer(
         )),
         ("callback", ..) if !callback::is_there(gateway, own) => Ok(call.asker().not_found()),
         ("sign_out", true, _) => sign_out::by_link(&mut call).await,
-        ("sign_out", _, true) => match form(body, gateway.settings.server.limits.header_timeout).await {
+        ("sign_out", _, true) => match form(body, &gateway.settings.server.limits).await {
             Ok(form) => sign_out::by_form(&mut call, &form).await,
             Err(error) => Err(error),
         },
@@ -138,7 +137,7 @@ pub async fn answer(
         (".well-known/jwks.json", true, _) => Ok(reply::published(gateway.signer.published(call.exchange.now_ms))),
         ("userinfo", true, _) => person::userinfo(&mut call).await,
         ("session", true, _) => person::session(&mut call).await,
-        ("session", _, true) => match form(body, gateway.settings.server.limits.header_timeout).await {
+        ("session", _, true) => match form(body, &gateway.settings.server.limits).await {
             Ok(form) => person::end_another(&mut call, &form).await,
             Err(error) => Err(error),
         },
@@ -165,11 +164,12 @@ fn is_form(headers: &HeaderMap) -> bool {
     kind.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
-/// SECURITY: FX-12. Whole within `limit`, however it trickles: nobody has signed in to come here.
-async fn form(body: Incoming, limit: Duration) -> Result<Bytes> {
+/// SECURITY: FX-12. Whole in the time that a head may take, however it trickles: nobody has signed in to come here.
+async fn form(body: Incoming, limits: &Limits) -> Result<Bytes> {
     let bad = |what| Error::new(Kind::BadRequest, what);
+    let limit = limits.header_timeout.min(limits.body_timeout);
     let whole = tokio::time::timeout(limit, Limited::new(body, FORM_BYTES).collect()).await;
-    let whole = whole.map_err(|_| bad("a form that did not come in time"))?;
+    let whole = whole.map_err(|_| Error::new(Kind::BodyTimeout, "a form that did not come in time"))?;
     whole.map(http_body_util::Collected::to_bytes).map_err(|e| match e.is::<LengthLimitError>() {
         true => Error::new(Kind::BodyTooLarge, "a form that is too long"),
         false => bad("a form that was cut short"),

@@ -268,7 +268,10 @@ fn begin(gateway: &Gateway, question: &Question) -> Result<(Parts, Exchange), St
     parts.headers.insert(HOST, host);
     // Nothing is written to it.
     let writer = Writer::start().map_err(|error| error.to_string())?;
-    let worker = Worker { index: 0, sink: Sink::new(false, writer), tunnels: TaskTracker::new() };
+    let worker =
+        Worker { index: 0, sink: Sink::new(false, writer), requests: Arc::default(), tunnels: TaskTracker::new() };
+    // As `handle` does, for what the exchange gives back at its end.
+    worker.requests.enter(usize::MAX);
     let open = Open::new(&Arc::new(AtomicUsize::new(0)), &gateway.metrics);
     let conn = Arc::new(Conn::new(question.client.to_canonical(), None, Arc::new(worker), open));
     let exchange = Exchange::begin(Begin {

@@ -83,6 +83,13 @@ fn worlds(who: &Somebody) -> Vec<Somebody> {
     worlds
 }
 
+/// Is told of every rule, so that none is passed over.
+struct Listener;
+
+impl Trace for Listener {
+    fn tried(&mut self, _: List, _: usize, _: Answer) {}
+}
+
 fn some_of(names: &'static [&'static str]) -> impl Strategy<Value = Vec<String>> {
     // Mostly not written: rules of many keys match nobody.
     prop_oneof![4 => Just(Vec::new()), 1 => subsequence(names, 1..=names.len()).prop_map(|names| strings(&names))]
@@ -146,9 +153,10 @@ proptest! {
     ) {
         let mut policy = settings::Policy { name: None, allow, deny };
         if padded {
-            // So many that most are passed over by their bits.
-            let nobodys = (0..FEW_RULES).map(|n| settings::Rule { user: vec![format!("n{n}")], ..Default::default() });
-            policy.deny.splice(0..0, nobodys);
+            // So many that most are passed over.
+            let nobodys = (0..filter::FEW_RULES).map(|n| settings::Rule { user: vec![format!("n{n}")], ..Default::default() });
+            policy.deny.splice(0..0, nobodys.clone());
+            policy.allow.extend(nobodys);
         }
         let facts = Facts {
             known: who.known,
@@ -164,7 +172,9 @@ proptest! {
             network: who.network,
             method: &who.method,
         };
-        let decision = Policy::new(&policy, Mode::Enforce).decide(&facts, &mut ());
+        let compiled = Policy::new(&policy, Mode::Enforce);
+        let decision = compiled.decide(&facts, &mut ());
+        prop_assert_eq!(decision, compiled.decide(&facts, &mut Listener), "explained and served");
         if !who.known {
             prop_assert_eq!(decision, naive_anonymous(&policy, &who));
             return Ok(());
