@@ -86,7 +86,7 @@ pub async fn forward(
     let response = match answer {
         Ok(response) => response,
         Err(error) => {
-            tracing::warn!(route = rules.name(), request_id = exchange.id(), kind = error.kind().as_str(), error = %error, "upstream failed");
+            tracing::warn!(route = rules.name(), request_id = exchange.id(), kind = error.kind().as_str(), reason = error.reason().map(crate::error::Reason::as_str), error = %error, "upstream failed");
             return Err(Asker::with(gateway, exchange, manner).failed(&error));
         }
     };
