@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 /// What went wrong, for programs. `as_str` is the bounded label set of logs and metrics.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -69,6 +70,86 @@ impl Kind {
     }
 }
 
+/// Why an upstream could not serve a request. The label of a metric and a word of the log; never part of an answer.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Reason {
+    /// Its host name has no address, or could not be asked for.
+    Dns,
+    /// Nobody listens there.
+    Refused,
+    /// No connection for another cause: no route, no such socket, no permission.
+    Connect,
+    /// No connection within `connect_timeout`.
+    ConnectTimeout,
+    /// Its certificate is of an authority that is not known here.
+    UnknownCa,
+    /// Its certificate is for another name.
+    NameMismatch,
+    /// Its certificate does not hold for another cause: expired, not for servers, badly signed.
+    Certificate,
+    /// It ended the handshake: it wants a client certificate, another one, or nothing that we can offer.
+    TlsAlert,
+    /// The handshake broke in another way.
+    Tls,
+    /// It speaks no HTTP/2, and the route demands it.
+    NoHttp2,
+    /// It takes no WebSocket over HTTP/2 (RFC 8441).
+    NoWebSocket,
+    /// The connection broke before the answer began.
+    Broken,
+    /// What it sent is no HTTP.
+    Protocol,
+    /// No answer within `response_timeout`.
+    ResponseTimeout,
+}
+
+impl Reason {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Refused => "refused",
+            Self::Connect => "connect",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::UnknownCa => "unknown_ca",
+            Self::NameMismatch => "name_mismatch",
+            Self::Certificate => "certificate",
+            Self::TlsAlert => "tls_alert",
+            Self::Tls => "tls",
+            Self::NoHttp2 => "no_http2",
+            Self::NoWebSocket => "no_websocket",
+            Self::Broken => "broken",
+            Self::Protocol => "protocol",
+            Self::ResponseTimeout => "response_timeout",
+        }
+    }
+
+    fn kind(self) -> Kind {
+        match self {
+            Self::ConnectTimeout | Self::ResponseTimeout => Kind::UpstreamTimeout,
+            _ => Kind::UpstreamFailed,
+        }
+    }
+
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::Dns => "the upstream's host name has no address",
+            Self::Refused => "the upstream refused the connection",
+            Self::Connect => "no connection to the upstream",
+            Self::ConnectTimeout => "no connection to the upstream in time",
+            Self::UnknownCa => "the upstream's certificate is of an unknown authority: set `ca`",
+            Self::NameMismatch => "the upstream's certificate is for another name: set `server_name`",
+            Self::Certificate => "the upstream's certificate does not hold",
+            Self::TlsAlert => "the upstream ended the TLS handshake",
+            Self::Tls => "no TLS with the upstream",
+            Self::NoHttp2 => "the upstream speaks no HTTP/2",
+            Self::NoWebSocket => "the upstream takes no WebSockets over HTTP/2 (RFC 8441)",
+            Self::Broken => "the upstream broke the connection",
+            Self::Protocol => "the upstream broke the protocol",
+            Self::ResponseTimeout => "no answer of the upstream in time",
+        }
+    }
+}
+
 /// Whose fault it was.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Side {
@@ -80,15 +161,18 @@ pub enum Side {
 }
 
 /// See the module. Boxed inside, so that `Result<T, Error>` stays small on the request path.
+#[derive(Clone)]
 pub struct Error(Box<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: Kind,
+    reason: Option<Reason>,
     side: Side,
     detail: Cow<'static, str>,
     /// The `error` member of an OAuth error response, if that is what it was.
     oauth: Option<String>,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -113,13 +197,20 @@ impl Error {
             Kind::StoreUnavailable => Side::Store,
             Kind::UpstreamFailed | Kind::UpstreamTimeout => Side::Upstream,
         };
-        Self(Box::new(Inner { kind, side, detail: detail.into(), oauth: None, source: None }))
+        Self(Box::new(Inner { kind, reason: None, side, detail: detail.into(), oauth: None, source: None }))
+    }
+
+    /// An upstream's failure.
+    pub fn upstream(reason: Reason) -> Self {
+        let mut error = Self::new(reason.kind(), reason.sentence());
+        error.0.reason = Some(reason);
+        error
     }
 
     /// Adds the cause; its text goes to the log, so it must hold nothing secret.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        self.0.source = Some(source.into());
+        self.0.source = Some(Arc::from(source.into()));
         self
     }
 
@@ -132,6 +223,11 @@ impl Error {
 
     pub fn kind(&self) -> Kind {
         self.0.kind
+    }
+
+    /// Where `kind` is an upstream's failure.
+    pub fn reason(&self) -> Option<Reason> {
+        self.0.reason
     }
 
     pub fn side(&self) -> Side {

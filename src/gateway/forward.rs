@@ -103,7 +103,7 @@ pub async fn forward(
                 Kind::BodyTimeout => gateway.metrics.refusals.count(Refused::BodyTimeout),
                 Kind::BadRequest => {}
                 kind => {
-                    tracing::warn!(route = rules.name(), request_id = exchange.id(), kind = kind.as_str(), error = %error, "upstream failed");
+                    tracing::warn!(route = rules.name(), request_id = exchange.id(), kind = kind.as_str(), reason = error.reason().map(crate::error::Reason::as_str), error = %error, "upstream failed");
                 }
             }
             return Err(Asker::with(gateway, exchange, manner).failed(&error));

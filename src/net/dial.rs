@@ -1,25 +1,29 @@
 //! Connections to upstreams: TCP, TLS over TCP, Unix sockets. Resolves anew at every connect and never keeps one: the
 //! pool is `upstream`'s.
 
+mod stream;
+mod tls;
+
 use std::io;
-use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use url::{Host, Url};
 
+pub use self::stream::Stream;
 use crate::config::settings::{Target, UpstreamOptions};
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Reason};
+
+/// A peer that is gone without a word is noticed by the kernel after a minute and a half, however quiet the stream or
+/// WebSocket is that it was good for.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+const KEEPALIVE_TRIES: u32 = 3;
 
 /// Where to connect to, and how.
 pub struct Endpoint {
@@ -28,22 +32,30 @@ pub struct Endpoint {
 }
 
 enum Place {
-    Tcp { host: String, port: u16, tls: Option<(TlsConnector, ServerName<'static>)> },
+    Tcp { host: String, port: u16, tls: Option<Tls> },
     Unix(PathBuf),
 }
 
+struct Tls {
+    connector: TlsConnector,
+    /// Asked for (SNI, RFC 6066 §3) and looked for in the certificate.
+    name: ServerName<'static>,
+    http2: bool,
+}
+
 impl Endpoint {
-    /// Reads the `ca` file or the machine's root certificates where TLS is spoken; `Kind::Internal` if that fails.
+    /// Reads the files of `options`, or the machine's root certificates, where TLS is spoken; `Kind::Internal` if that
+    /// fails. Made anew to read them again.
     pub fn new(target: &Target, options: &UpstreamOptions) -> Result<Self, Error> {
         let place = match target {
-            Target::Url(url) => Self::of_url(url, options.ca.as_deref())?,
+            Target::Url(url) => Self::of_url(url, options)?,
             Target::Unix(path) => Place::Unix(path.clone()),
             Target::Status(_) => return Err(Error::new(Kind::Internal, "a status: upstream has no endpoint")),
         };
         Ok(Self { place, connect_timeout: options.connect_timeout })
     }
 
-    fn of_url(url: &Url, ca: Option<&Path>) -> Result<Place, Error> {
+    fn of_url(url: &Url, options: &UpstreamOptions) -> Result<Place, Error> {
         let host = url.host().ok_or_else(|| Error::new(Kind::Internal, "the upstream's URL has no host"))?;
         // IPv6 without its brackets, as the resolver and TLS want it.
         let host = match host {
@@ -53,147 +65,103 @@ impl Endpoint {
         };
         let port = url.port_or_known_default().unwrap_or(80);
         let tls = if url.scheme() == "https" {
-            let name = ServerName::try_from(host.clone())
+            let name = options.server_name.as_deref().unwrap_or(&host).trim_matches(['[', ']']).to_owned();
+            let name = ServerName::try_from(name)
                 .map_err(|e| Error::new(Kind::Internal, "the upstream's host cannot be a TLS name").because(e))?;
-            Some((TlsConnector::from(client_config(ca)?), name))
+            let connector = TlsConnector::from(tls::client_config(options)?);
+            Some(Tls { connector, name, http2: options.http2 })
         } else {
             None
         };
         Ok(Place::Tcp { host, port, tls })
     }
 
-    /// Tries the host's addresses in turn. `ErrorKind::TimedOut` when all of it, TLS too, takes longer than allowed.
-    pub async fn connect(&self) -> io::Result<Stream> {
+    pub fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    /// Tries the host's addresses in turn. All of it, TLS too, takes no longer than allowed.
+    ///
+    /// # Errors
+    /// `UpstreamFailed`, `UpstreamTimeout`, with a reason.
+    pub async fn connect(&self) -> Result<Stream, Error> {
         match tokio::time::timeout(self.connect_timeout, self.dial()).await {
             Ok(result) => result,
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no connection within connect_timeout")),
+            Err(_) => Err(Error::upstream(Reason::ConnectTimeout)),
         }
     }
 
-    async fn dial(&self) -> io::Result<Stream> {
+    async fn dial(&self) -> Result<Stream, Error> {
         match &self.place {
-            Place::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+            Place::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix).map_err(unconnected),
             Place::Tcp { host, port, tls } => {
                 let stream = self.first_that_answers(host, *port).await?;
-                stream.set_nodelay(true)?;
+                prepare(&stream).map_err(unconnected)?;
                 match tls {
                     None => Ok(Stream::Tcp(stream)),
-                    Some((connector, name)) => {
-                        let stream = connector.connect(name.clone(), stream).await?;
-                        Ok(Stream::Tls(Box::new(stream)))
-                    }
+                    Some(tls) => tls.handshake(stream).await,
                 }
             }
         }
     }
 
     /// Each address gets its share of the time that is left, so that a black hole does not hide the address behind it.
-    async fn first_that_answers(&self, host: &str, port: u16) -> io::Result<TcpStream> {
+    async fn first_that_answers(&self, host: &str, port: u16) -> Result<TcpStream, Error> {
         let deadline = Instant::now() + self.connect_timeout;
-        let addresses: Vec<_> = lookup_host((host, port)).await?.collect();
-        let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+        let found = lookup_host((host, port)).await.map_err(|e| Error::upstream(Reason::Dns).because(e))?;
+        let addresses: Vec<_> = found.collect();
+        let mut failure = Error::upstream(Reason::Dns);
         for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
             let share = deadline.saturating_duration_since(Instant::now()) / u32::try_from(left).unwrap_or(u32::MAX);
             match tokio::time::timeout(share, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) => failure = error,
-                Err(_) => failure = io::Error::new(io::ErrorKind::TimedOut, "the address does not answer"),
+                Ok(Err(error)) => failure = unconnected(error),
+                Err(_) => failure = Error::upstream(Reason::ConnectTimeout),
             }
         }
         Err(failure)
     }
 }
 
-/// The roots of `ca` alone, else the machine's; those are read once.
-fn client_config(ca: Option<&Path>) -> Result<Arc<ClientConfig>, Error> {
-    static NATIVE: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-    if let Some(path) = ca {
-        let unreadable =
-            |e| Error::new(Kind::Internal, format!("cannot read the ca file {}", path.display())).because(e);
-        let certificates = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        return config_of(certificates.map_err(unreadable)?);
-    }
-    if let Some(config) = NATIVE.get() {
-        return Ok(Arc::clone(config));
-    }
-    let config = config_of(rustls_native_certs::load_native_certs().certs)?;
-    Ok(Arc::clone(NATIVE.get_or_init(|| config)))
-}
-
-fn config_of(certificates: Vec<CertificateDer<'static>>) -> Result<Arc<ClientConfig>, Error> {
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(certificates);
-    if added == 0 {
-        return Err(Error::new(Kind::Internal, "no usable root certificate for https upstreams: set `ca`"));
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| Error::new(Kind::Internal, "TLS cannot be set up").because(e))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
-}
-
-/// A connection, ready for HTTP.
-pub enum Stream {
-    Tcp(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-    Unix(UnixStream),
-}
-
-/// Calls the method on whichever stream it is.
-macro_rules! on_each {
-    ($stream:expr, $method:ident($($argument:expr),*)) => {
-        match $stream {
-            Stream::Tcp(s) => Pin::new(s).$method($($argument),*),
-            Stream::Tls(s) => Pin::new(s.as_mut()).$method($($argument),*),
-            Stream::Unix(s) => Pin::new(s).$method($($argument),*),
+impl Tls {
+    async fn handshake(&self, stream: TcpStream) -> Result<Stream, Error> {
+        let stream = self
+            .connector
+            .connect(self.name.clone(), stream)
+            .await
+            .map_err(|error| Error::upstream(broken_by(&error).unwrap_or(Reason::Tls)).because(error))?;
+        if self.http2 && !tls::speaks_http2(&stream) {
+            return Err(Error::upstream(Reason::NoHttp2).because("ALPN did not choose h2"));
         }
+        Ok(Stream::Tls(Box::new(stream)))
+    }
+}
+
+/// Why a connection broke, if what is known of it says more than that it did. TLS 1.3 tells a client that its certificate
+/// is not good enough only when it reads.
+pub fn broken_by(error: &io::Error) -> Option<Reason> {
+    tls::reason(error)
+}
+
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive =
+        TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY).with_retries(KEEPALIVE_TRIES);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+fn unconnected(error: io::Error) -> Error {
+    let reason = match error.kind() {
+        io::ErrorKind::ConnectionRefused => Reason::Refused,
+        io::ErrorKind::TimedOut => Reason::ConnectTimeout,
+        _ => Reason::Connect,
     };
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        on_each!(self.get_mut(), poll_read(cx, buf))
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        on_each!(self.get_mut(), poll_write(cx, buf))
-    }
-
-    // PERF: without these two hyper would flatten head and body into one buffer.
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        on_each!(self.get_mut(), poll_write_vectored(cx, bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Tcp(s) => s.is_write_vectored(),
-            Self::Tls(s) => s.is_write_vectored(),
-            Self::Unix(s) => s.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_each!(self.get_mut(), poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_each!(self.get_mut(), poll_shutdown(cx))
-    }
+    Error::upstream(reason).because(error)
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, UnixListener};
 
     use super::*;
@@ -204,6 +172,10 @@ mod tests {
 
     fn endpoint(url: &str) -> Endpoint {
         Endpoint::new(&Target::Url(url.parse().unwrap()), &options(Duration::from_secs(5))).unwrap()
+    }
+
+    async fn reason(endpoint: &Endpoint) -> Option<Reason> {
+        endpoint.connect().await.err().and_then(|e| e.reason())
     }
 
     #[tokio::test]
@@ -231,7 +203,14 @@ mod tests {
     #[tokio::test]
     async fn nobody_there() {
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        assert!(endpoint(&format!("http://127.0.0.1:{port}")).connect().await.is_err());
+        assert_eq!(reason(&endpoint(&format!("http://127.0.0.1:{port}"))).await, Some(Reason::Refused));
+        let dir = tempfile::tempdir().unwrap();
+        let unix = |name: &str| Endpoint::new(&Target::Unix(dir.path().join(name)), &options(Duration::from_secs(5)));
+        assert_eq!(reason(&unix("none").unwrap()).await, Some(Reason::Connect));
+        drop(UnixListener::bind(dir.path().join("left")).unwrap());
+        assert_eq!(reason(&unix("left").unwrap()).await, Some(Reason::Refused));
+        // A label that is too long for DNS, so that nobody has to be asked.
+        assert_eq!(reason(&endpoint(&format!("http://{}.test:1", "x".repeat(64)))).await, Some(Reason::Dns));
     }
 
     #[tokio::test]
@@ -243,7 +222,7 @@ mod tests {
         let url = format!("https://{}", listener.local_addr().unwrap()).parse().unwrap();
         let options = UpstreamOptions { ca: Some(ca), ..options(Duration::from_millis(20)) };
         let endpoint = Endpoint::new(&Target::Url(url), &options).unwrap();
-        assert_eq!(endpoint.connect().await.err().map(|e| e.kind()), Some(io::ErrorKind::TimedOut));
+        assert_eq!(endpoint.connect().await.err().map(|e| e.reason()), Some(Some(Reason::ConnectTimeout)));
     }
 
     #[test]

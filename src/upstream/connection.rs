@@ -16,8 +16,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::body::RequestBody;
 use super::replay::{Tape, Taped};
 use super::upload::Progress;
-use crate::error::{Error, Kind};
-use crate::net::dial::Endpoint;
+use crate::error::{Error, Reason};
+use crate::net::dial::{Endpoint, broken_by};
 
 /// What is read ahead of a slower client, or written ahead of the upstream: also the most that an answer's head may be.
 const BUFFER: usize = 128 * 1024;
@@ -33,13 +33,7 @@ pub(super) struct Connection {
 
 /// A new connection of `endpoint`, ready for a request.
 pub(super) async fn connect(endpoint: &Endpoint, response_timeout: Duration) -> Result<Connection, Error> {
-    let stream = endpoint.connect().await.map_err(|error| {
-        let (kind, detail) = match error.kind() {
-            io::ErrorKind::TimedOut => (Kind::UpstreamTimeout, "no connection to the upstream in time"),
-            _ => (Kind::UpstreamFailed, "no connection to the upstream"),
-        };
-        Error::new(kind, detail).because(error)
-    })?;
+    let stream = endpoint.connect().await?;
     let tape = Tape::default();
     let io = Taped { io: TokioIo::new(stream), tape: tape.clone() };
     // PERF: hyper would let the buffers of a fast stream grow to four times as much, for nothing.
@@ -71,7 +65,7 @@ impl Connection {
                 // An upload that moves is not cut: the time counts from its last frame.
                 let due = progress.map_or(start, |p| p.last().max(start)) + response_timeout;
                 if due <= Instant::now() {
-                    return Poll::Ready(Err(Error::new(Kind::UpstreamTimeout, "no answer of the upstream in time")));
+                    return Poll::Ready(Err(Error::upstream(Reason::ResponseTimeout)));
                 }
                 timer.as_mut().reset(due);
             }
@@ -88,5 +82,10 @@ pub(super) fn is_lost_connection(error: &hyper::Error) -> bool {
 }
 
 pub(super) fn failed(error: hyper::Error) -> Error {
-    Error::new(Kind::UpstreamFailed, "the upstream broke the connection or the protocol").because(error)
+    let reason = match std::error::Error::source(&error).and_then(|source| source.downcast_ref()) {
+        Some(io) => broken_by(io).unwrap_or(Reason::Broken),
+        None if is_lost_connection(&error) => Reason::Broken,
+        None => Reason::Protocol,
+    };
+    Error::upstream(reason).because(error)
 }
