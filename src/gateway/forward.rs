@@ -86,7 +86,10 @@ pub async fn forward(
     let response = match answer {
         Ok(response) => response,
         Err(error) => {
-            tracing::warn!(route = rules.name(), request_id = exchange.id(), kind = error.kind().as_str(), reason = error.reason().map(crate::error::Reason::as_str), error = %error, "upstream failed");
+            if let Some(reason) = error.reason() {
+                let (route, request_id, reason) = (rules.name(), exchange.id(), reason.as_str());
+                tracing::warn!(route, request_id, reason, error = %error, "the upstream did not answer");
+            }
             return Err(Asker::with(gateway, exchange, manner).failed(&error));
         }
     };

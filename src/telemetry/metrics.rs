@@ -17,6 +17,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::upstreams::Upstreams;
+
 type Labels<const N: usize> = [(&'static str, String); N];
 
 /// Upper bounds in seconds, and one bucket for the rest.
@@ -61,6 +63,7 @@ pub struct Metrics {
     cache_misses: Family<Labels<1>, Counter>,
     pub sessions_active: Gauge,
     pub store_up: Gauge,
+    pub upstreams: Upstreams,
 }
 
 impl Metrics {
@@ -93,6 +96,8 @@ impl Metrics {
         registry.register("cache_hits", "Look-ups answered by a cache", cache_hits.clone());
         registry.register("cache_misses", "Look-ups that a cache could not answer", cache_misses.clone());
         registry.register_collector(Box::new(Arc::clone(&routes)));
+        let upstreams = Upstreams::default();
+        upstreams.register(&mut registry);
         Self {
             workers: workers.max(1),
             routes,
@@ -106,6 +111,7 @@ impl Metrics {
             cache_misses,
             sessions_active,
             store_up,
+            upstreams,
         }
     }
 

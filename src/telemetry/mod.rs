@@ -4,6 +4,7 @@
 pub mod access;
 pub mod log;
 pub mod metrics;
+pub mod upstreams;
 pub mod writer;
 
 use std::fmt::{self, Write as _};
