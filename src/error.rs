@@ -40,6 +40,8 @@ pub enum Kind {
     Token,
     /// What the upstream is to be shown, a token of somebody's or of ours, is not to be had (502).
     UpstreamAuth,
+    /// The upstream has as much to do as it may, and enough requests wait (503).
+    UpstreamBusy,
     /// The upstream broke the connection or the protocol (502).
     UpstreamFailed,
     /// The upstream did not answer in time (504).
@@ -64,6 +66,7 @@ impl Kind {
             Self::StoreUnavailable => "store_unavailable",
             Self::Token => "token",
             Self::UpstreamAuth => "upstream_auth",
+            Self::UpstreamBusy => "upstream_busy",
             Self::UpstreamFailed => "upstream_failed",
             Self::UpstreamTimeout => "upstream_timeout",
         }
@@ -101,6 +104,10 @@ pub enum Reason {
     Protocol,
     /// No answer within `response_timeout`.
     ResponseTimeout,
+    /// It has as much to do as it may, and as many requests wait as may.
+    QueueFull,
+    /// It had as much to do as it may for longer than `queue_timeout`.
+    QueueTimeout,
 }
 
 impl Reason {
@@ -120,12 +127,15 @@ impl Reason {
             Self::Broken => "broken",
             Self::Protocol => "protocol",
             Self::ResponseTimeout => "response_timeout",
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
         }
     }
 
     fn kind(self) -> Kind {
         match self {
             Self::ConnectTimeout | Self::ResponseTimeout => Kind::UpstreamTimeout,
+            Self::QueueFull | Self::QueueTimeout => Kind::UpstreamBusy,
             _ => Kind::UpstreamFailed,
         }
     }
@@ -146,6 +156,8 @@ impl Reason {
             Self::Broken => "the upstream broke the connection",
             Self::Protocol => "the upstream broke the protocol",
             Self::ResponseTimeout => "no answer of the upstream in time",
+            Self::QueueFull => "the upstream's queue is full",
+            Self::QueueTimeout => "no place at the upstream within queue_timeout",
         }
     }
 }
@@ -195,7 +207,7 @@ impl Error {
             | Kind::SessionTooLarge
             | Kind::UpstreamAuth => Side::Provider,
             Kind::StoreUnavailable => Side::Store,
-            Kind::UpstreamFailed | Kind::UpstreamTimeout => Side::Upstream,
+            Kind::UpstreamBusy | Kind::UpstreamFailed | Kind::UpstreamTimeout => Side::Upstream,
         };
         Self(Box::new(Inner { kind, reason: None, side, detail: detail.into(), oauth: None, source: None }))
     }
@@ -211,6 +223,13 @@ impl Error {
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.0.source = Some(Arc::from(source.into()));
+        self
+    }
+
+    /// Adds where it was: the one of several that failed.
+    #[must_use]
+    pub fn at(mut self, place: &str) -> Self {
+        self.0.detail = Cow::Owned(format!("{}: {place}", self.0.detail));
         self
     }
 

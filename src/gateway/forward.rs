@@ -87,13 +87,10 @@ pub async fn forward(
     };
     parts.uri = uri;
     parts.version = Version::HTTP_11;
-    let body = RequestBody::new(body, &gateway.managed, allowance);
-    let upload = body.progress();
-    let request = Request::from_parts(parts, body);
+    let request = Request::from_parts(parts, RequestBody::new(body, &gateway.managed, allowance));
 
     let sent = Instant::now();
     let answer = upstream.send(exchange.conn.worker.index, request, sent).await;
-    let answer = answer.map_err(|error| upload.and_then(|upload| upload.fault()).unwrap_or(error));
     exchange.waited(sent.elapsed());
     let response = match answer {
         Ok(response) => response,
@@ -102,8 +99,10 @@ pub async fn forward(
                 Kind::BodyTooLarge => gateway.metrics.refusals.count(Refused::Body),
                 Kind::BodyTimeout => gateway.metrics.refusals.count(Refused::BodyTimeout),
                 Kind::BadRequest => {}
-                kind => {
-                    tracing::warn!(route = rules.name(), request_id = exchange.id(), kind = kind.as_str(), reason = error.reason().map(crate::error::Reason::as_str), error = %error, "upstream failed");
+                _ => {
+                    let (route, request_id) = (rules.name(), exchange.id());
+                    let reason = error.reason().map(crate::error::Reason::as_str);
+                    tracing::warn!(route, request_id, reason, error = %error, "the upstream did not answer");
                 }
             }
             return Err(Asker::with(gateway, exchange, manner).failed(&error));

@@ -17,7 +17,7 @@ use crate::http::reply::{self, Reply};
 use crate::session::Session;
 use crate::telemetry::Safe;
 
-/// Seconds until it is worth asking again while the provider is away.
+/// Seconds until it is worth asking again while the provider is away, or the application busy.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
 /// What an answer of ours looks like for whoever asked.
@@ -285,6 +285,17 @@ impl<'a> Asker<'a> {
                     again(),
                 )
             }
+            Kind::UpstreamBusy => {
+                let lines = ["The application behind this address has too much to do. Try again in a few seconds."];
+                let reply = self.answer(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "upstream_busy",
+                    "The application is busy",
+                    &lines,
+                    Vec::new(),
+                );
+                reply::with(reply, RETRY_AFTER, RETRY_SECONDS)
+            }
             Kind::UpstreamFailed => {
                 let lines = ["The application behind this address does not answer. Try again in a moment."];
                 self.answer(
@@ -388,6 +399,8 @@ fn log(error: &Error, id: &str) {
         | Kind::Token => {
             tracing::debug!(request_id = id, kind = error.kind().as_str(), error = %Safe(&error.to_string()), "request failed");
         }
+        // `forward` has said so, and where.
+        Kind::UpstreamBusy | Kind::UpstreamFailed | Kind::UpstreamTimeout => {}
         _ => {
             tracing::warn!(request_id = id, kind = error.kind().as_str(), error = %Safe(&error.to_string()), "request failed")
         }

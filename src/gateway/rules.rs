@@ -48,7 +48,9 @@ impl Rules {
     ) -> Result<Self> {
         let upstream = match route.upstream.targets.first() {
             Some(Target::Status(_)) | None => None,
-            Some(Target::Url(_) | Target::Unix(_)) => Some(Upstream::new(&route.upstream, workers)?),
+            Some(Target::Url(_) | Target::Unix(_)) => {
+                Some(Upstream::new(&route.name, &route.upstream, workers, &metrics.upstreams)?)
+            }
         };
         let policy = match &route.access {
             Access::Policy(policy) => Some(Policy::new(policy, route.mode)),

@@ -20,6 +20,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::refused::Refusals;
+use super::upstreams::Upstreams;
 
 type Labels<const N: usize> = [(&'static str, String); N];
 
@@ -68,6 +69,7 @@ pub struct Metrics {
     pub store_up: Gauge,
     pub tls: tls::Tls,
     pub refusals: Refusals,
+    pub upstreams: Upstreams,
 }
 
 impl Metrics {
@@ -104,6 +106,8 @@ impl Metrics {
         let tls = tls::Tls::register(&mut registry);
         let refusals = Refusals::new(&mut registry);
         registry.register_collector(Box::new(Arc::clone(&routes)));
+        let upstreams = Upstreams::default();
+        upstreams.register(&mut registry);
         Self {
             workers: workers.max(1),
             routes,
@@ -120,6 +124,7 @@ impl Metrics {
             store_up,
             tls,
             refusals,
+            upstreams,
         }
     }
 

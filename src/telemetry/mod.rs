@@ -5,6 +5,7 @@ pub mod access;
 pub mod log;
 pub mod metrics;
 pub mod refused;
+pub mod upstreams;
 pub mod writer;
 
 use std::fmt::{self, Write as _};

@@ -132,7 +132,7 @@ mod tests {
         let mut registry = Registry::with_prefix("doorward");
         let refusals = Refusals::new(&mut registry);
         let each = &refusals.each[Refused::Requests as usize];
-        let mut refuse = |n, now| {
+        let refuse = |n, now| {
             each.untold.fetch_add(n, Ordering::Relaxed);
             each.tell(now)
         };

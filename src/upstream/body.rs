@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::connection::Connection;
-use super::peer::Peer;
+use super::peers::Slot;
 use super::upload::{Allowance, Broken, Progress, Upload};
 use crate::http::headers::Managed;
 
@@ -83,25 +83,28 @@ pub struct ResponseBody {
     lease: Option<Lease>,
 }
 
-/// A connection and where it goes back to.
+/// A connection, and the place at its peer: both are given back together.
 pub(super) struct Lease {
     connection: Connection,
-    home: Option<(Arc<Peer>, usize)>,
+    slot: Option<Slot>,
+    /// Whose pool the connection goes back to.
+    worker: Option<usize>,
 }
 
 impl Lease {
-    pub(super) fn new(peer: Arc<Peer>, worker: usize, connection: Connection) -> Self {
-        Self { connection, home: Some((peer, worker)) }
+    pub(super) fn new(connection: Connection, slot: Slot, worker: usize) -> Self {
+        Self { connection, slot: Some(slot), worker: Some(worker) }
     }
 
     /// Kept open for as long as the body lives, and then closed.
-    pub(super) fn spent(connection: Connection) -> Self {
-        Self { connection, home: None }
+    pub(super) fn spent(connection: Connection, slot: Option<Slot>) -> Self {
+        Self { connection, slot, worker: None }
     }
 
     fn give_back(self) {
-        if let Some((peer, worker)) = self.home {
-            peer.pool.give_back(worker, self.connection);
+        // The connection first: whoever waits for the place can use it.
+        if let (Some(slot), Some(worker)) = (&self.slot, self.worker) {
+            slot.peer().pool.give_back(worker, self.connection);
         }
     }
 }
@@ -116,7 +119,7 @@ impl ResponseBody {
     /// SECURITY: M-19, M-20. Only a whole body gives its connection back: whoever comes next would read the rest of it.
     fn give_back_at_end(&mut self) {
         if self.incoming.is_end_stream()
-            && let Some(lease) = self.lease.take_if(|lease| lease.home.is_some())
+            && let Some(lease) = self.lease.take_if(|lease| lease.worker.is_some())
         {
             lease.give_back();
         }

@@ -31,6 +31,16 @@ pub(super) struct Connection {
     timer: Pin<Box<Sleep>>,
 }
 
+/// What became of one attempt.
+pub(super) enum Exchanged {
+    Answered(Response<Incoming>),
+    /// Not one byte of the request was written: here it is again.
+    Unsent(Request<RequestBody>, Error),
+    /// Something of it was written, and the connection ended before an answer began.
+    Lost(Error),
+    Failed(Error),
+}
+
 /// A new connection of `endpoint`, ready for a request.
 pub(super) async fn connect(endpoint: &Endpoint, response_timeout: Duration) -> Result<Connection, Error> {
     let stream = endpoint.connect().await?;
@@ -46,26 +56,33 @@ pub(super) async fn connect(endpoint: &Endpoint, response_timeout: Duration) -> 
 }
 
 impl Connection {
-    /// One attempt. The outer error is the timeout; the inner one may hold the request to be sent again.
+    /// One attempt.
     pub(super) async fn exchange(
         &mut self,
         request: Request<RequestBody>,
         start: Instant,
         progress: Option<&Progress>,
         response_timeout: Duration,
-    ) -> Result<Result<Response<Incoming>, TrySendError<Request<RequestBody>>>, Error> {
+    ) -> Exchanged {
         let mut answer = pin!(self.sender.try_send_request(request));
         let timer = &mut self.timer;
+        // A request that is sent again has less time than a connection that was not there when it began.
+        if timer.deadline() > start + response_timeout {
+            timer.as_mut().reset(start + response_timeout);
+        }
         poll_fn(|cx| {
             if let Poll::Ready(result) = answer.as_mut().poll(cx) {
-                return Poll::Ready(Ok(result));
+                return Poll::Ready(match result {
+                    Ok(response) => Exchanged::Answered(response),
+                    Err(failure) => failed_exchange(failure),
+                });
             }
             // It was set for this exchange or for one before, so it never ends too late.
             while timer.as_mut().poll(cx).is_ready() {
                 // An upload that moves is not cut: the time counts from its last frame.
                 let due = progress.map_or(start, |p| p.last().max(start)) + response_timeout;
                 if due <= Instant::now() {
-                    return Poll::Ready(Err(Error::upstream(Reason::ResponseTimeout)));
+                    return Poll::Ready(Exchanged::Failed(Error::upstream(Reason::ResponseTimeout)));
                 }
                 timer.as_mut().reset(due);
             }
@@ -75,13 +92,26 @@ impl Connection {
     }
 }
 
-/// The peer closed between two requests, as far as one can tell: no head of an answer came.
-pub(super) fn is_lost_connection(error: &hyper::Error) -> bool {
+#[cold]
+fn failed_exchange(mut failure: TrySendError<Request<RequestBody>>) -> Exchanged {
+    let unsent = failure.take_message();
+    let error = failure.into_error();
+    let lost = is_lost_connection(&error);
+    let failure = failed(error);
+    match unsent {
+        Some(request) => Exchanged::Unsent(request, failure),
+        None if lost => Exchanged::Lost(failure),
+        None => Exchanged::Failed(failure),
+    }
+}
+
+/// The peer closed, as far as one can tell: no head of an answer came.
+fn is_lost_connection(error: &hyper::Error) -> bool {
     let is_io = || std::error::Error::source(error).is_some_and(|source| source.is::<io::Error>());
     error.is_incomplete_message() || error.is_canceled() || error.is_closed() || is_io()
 }
 
-pub(super) fn failed(error: hyper::Error) -> Error {
+fn failed(error: hyper::Error) -> Error {
     let reason = match std::error::Error::source(&error).and_then(|source| source.downcast_ref()) {
         Some(io) => broken_by(io).unwrap_or(Reason::Broken),
         None if is_lost_connection(&error) => Reason::Broken,

@@ -32,15 +32,17 @@ impl Rewrite {
         Ok(Self { prefix, authority, pass_host: options.pass_host })
     }
 
-    /// Origin form (RFC 9112 §3.2.1), the URL's path in front, HTTP/1.1, exactly one Host.
-    pub(super) fn apply(&self, request: &mut Request<RequestBody>) -> Result<(), Error> {
+    /// Origin form (RFC 9112 §3.2.1), the URL's path in front, HTTP/1.1, exactly one Host. Returns the target that was
+    /// there where it is another now: what a second upstream is to begin with.
+    pub(super) fn apply(&self, request: &mut Request<RequestBody>) -> Result<Option<Uri>, Error> {
         let uri = request.uri();
+        let mut before = None;
         // PERF: without a prefix the target of nearly every request stays as it is.
         if !self.prefix.is_empty() || uri.scheme().is_some() || uri.authority().is_some() {
             let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
             let target = PathAndQuery::try_from([&self.prefix, target].concat())
                 .map_err(|e| Error::new(Kind::BadRequest, "the path cannot be sent upstream").because(e))?;
-            *request.uri_mut() = Uri::from(target);
+            before = Some(std::mem::replace(request.uri_mut(), Uri::from(target)));
         }
         *request.version_mut() = Version::HTTP_11;
         let chunked = !request.body().is_empty() && request.body().size_hint().exact().is_none();
@@ -52,6 +54,6 @@ impl Rewrite {
             // SECURITY: M-05. hyper drops the body of a GET of unknown length unless told how it is framed.
             headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        Ok(())
+        Ok(before)
     }
 }

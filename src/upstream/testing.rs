@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::upload::Allowance;
 use super::*;
 use crate::config::settings::{Target, UpstreamOptions};
+use crate::error::Kind;
 use crate::http::headers::Managed;
 
 /// Of a client's body.
@@ -31,16 +32,28 @@ impl Origin {
     }
 
     pub(super) async fn with(path: &str, change: impl FnOnce(&mut UpstreamOptions)) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}{path}", listener.local_addr().unwrap()).parse().unwrap();
+        Self::several(&[path], change).await.pop().unwrap()
+    }
+
+    /// One for each path, all of them of one upstream.
+    pub(super) async fn several(paths: &[&str], change: impl FnOnce(&mut UpstreamOptions)) -> Vec<Self> {
         let mut options = UpstreamOptions {
             response_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
             ..UpstreamOptions::default()
         };
         change(&mut options);
-        let upstream = Upstream::new(&settings::Upstream { targets: vec![Target::Url(url)], options }, 1).unwrap();
-        Self { listener, upstream }
+        let mut listeners = Vec::new();
+        let mut targets = Vec::new();
+        for path in paths {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            targets.push(Target::Url(format!("http://{}{path}", listener.local_addr().unwrap()).parse().unwrap()));
+            listeners.push(listener);
+        }
+        let metrics = Upstreams::default();
+        let upstream = Upstream::new("app", &settings::Upstream { targets, options }, 1, &metrics).unwrap();
+        let origin = |listener| Self { listener, upstream: Arc::clone(&upstream) };
+        listeners.into_iter().map(origin).collect()
     }
 
     pub(super) async fn accept(&self) -> Scripted {
@@ -68,7 +81,7 @@ impl Origin {
 
     /// Until the newest idle connection can be used again, or is gone.
     pub(super) async fn settled(&self) {
-        while let Some((ready, closed)) = self.upstream.peers[0].pool.newest(0) {
+        while let Some((ready, closed)) = self.upstream.peers.each().next().unwrap().pool.newest(0) {
             if ready || closed {
                 return;
             }
@@ -77,7 +90,7 @@ impl Origin {
     }
 
     pub(super) fn idle(&self) -> usize {
-        self.upstream.peers[0].pool.len(0)
+        self.upstream.peers.each().next().unwrap().pool.len(0)
     }
 
     /// A client connection through hyper's server, for requests that have a body.
@@ -114,9 +127,28 @@ impl Sending {
     }
 
     pub(super) async fn failure(self) -> Kind {
-        self.0.await.unwrap().map(|r| r.status()).unwrap_err().kind()
+        self.failed().await.kind()
+    }
+
+    pub(super) async fn failed(self) -> Error {
+        self.0.await.unwrap().map(|r| r.status()).unwrap_err()
+    }
+
+    /// As when the client goes away.
+    pub(super) async fn abort(self) {
+        self.0.abort();
+        assert!(self.0.await.is_err_and(|e| e.is_cancelled()));
     }
 }
+
+/// The one that is connected to first, and its number.
+pub(super) async fn whichever(origins: &[Origin]) -> (usize, Scripted) {
+    let (peer, index, _) =
+        futures_util::future::select_all(origins.iter().map(|origin| Box::pin(origin.accept()))).await;
+    (index, peer)
+}
+
+pub(super) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 pub(super) struct Scripted(pub(super) TcpStream);
 

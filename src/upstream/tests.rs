@@ -7,6 +7,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::testing::*;
 use super::*;
+use crate::error::Kind;
 
 /// An origin and its first connection, idle in the pool.
 async fn warm() -> (Origin, Scripted) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Upstream {
     /// At least one; `Status` only alone.
     pub targets: Vec<Target>,
