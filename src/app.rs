@@ -1,14 +1,16 @@
 //! Puts the parts together: settings into a gateway, a gateway into a server; waits for signals, drains, ends.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use http::header::HeaderValue;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
@@ -16,9 +18,11 @@ use crate::config::settings::{Server, Settings, Store};
 use crate::error::Error;
 use crate::gateway::{Gateway, Shared};
 use crate::net::crowd::Crowd;
-use crate::net::listen::bind_all;
+use crate::net::listen::Inherited;
 use crate::net::tls::Acceptor;
 use crate::reload::Reload;
+use crate::server::listeners::Listeners;
+use crate::server::systemd::{self, Pulse};
 use crate::server::{Common, Live, Served, admin, start};
 use crate::session::state::State;
 use crate::telemetry::log;
@@ -44,32 +48,48 @@ pub enum Failure {
 pub struct Running {
     pub live: Live,
     pub shared: Shared,
+    listeners: Listeners,
+    admin: Option<Admin>,
     writer: Writer,
     drain: watch::Sender<bool>,
     /// A message: a worker ended by itself. Closed: all have ended.
     ended: mpsc::Receiver<()>,
-    timeout: Duration,
+    /// Connections.
+    open: Arc<AtomicUsize>,
+    pulse: Arc<Pulse>,
+}
+
+/// The listener for operators, until a reload moves it.
+struct Admin {
+    address: SocketAddr,
+    moved: CancellationToken,
 }
 
 /// Runs until a signal ends it. Call it on the control runtime, which is to have one thread.
-pub async fn run(settings: Settings, reload: Reload) -> Result<(), Failure> {
+pub async fn run(settings: Settings, mut reload: Reload, inherited: Inherited) -> Result<(), Failure> {
     let mut terminate = Signals::new()?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let mut running = launch(settings).await?;
+    let mut running = launch(settings, inherited).await?;
+    systemd::ready(&running.status());
+    tokio::spawn(systemd::watchdog(Arc::clone(&running.pulse)));
     loop {
+        let interval = running.live.load().gateway.settings.server.reload_interval;
         tokio::select! {
             name = terminate.next() => {
-                tracing::info!(signal = name, "shutting down");
+                tracing::info!(signal = name, connections = running.connections(), "shutting down");
                 break;
             }
-            _ = hangup.recv() => reload.run(&running),
+            _ = hangup.recv() => reload.run(&mut running).await,
+            () = reload.changed(interval) => reload.run(&mut running).await,
             Some(()) = running.ended.recv() => return Err(Failure::Worker),
         }
     }
+    systemd::stopping(&format!("draining {} connection(s)", running.connections()));
     tokio::select! {
         drained = running.drain() => {
             if !drained {
-                tracing::warn!("connections were still open at the end of drain_timeout");
+                let connections = running.connections();
+                tracing::warn!(connections, "connections were still open at the end of drain_timeout");
             }
         }
         name = terminate.next() => tracing::warn!(signal = name, "a second signal: ending at once"),
@@ -83,23 +103,22 @@ pub async fn run(settings: Settings, reload: Reload) -> Result<(), Failure> {
 }
 
 /// Binds, builds and starts everything; returns when requests are served.
-pub async fn launch(settings: Settings) -> Result<Running, Failure> {
-    let workers = match settings.server.workers {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        n => n,
-    };
+pub async fn launch(settings: Settings, inherited: Inherited) -> Result<Running, Failure> {
+    let workers = workers(&settings);
     let shared = shared(workers);
-    let timeout = settings.server.drain_timeout;
-    let listen = settings.server.listen.clone();
-    let admin_address = settings.admin.as_ref().map(|a| a.listen);
     let json_log = log::is_json(settings.telemetry.format);
     let served = build(settings, &shared, None)?;
-    let sets = bind_all(&listen, workers).map_err(Failure::Listen)?;
+    let settings = &served.gateway.settings;
+    let (mut listeners, sockets) = Listeners::new(inherited, workers);
+    let change = listeners.prepare(&settings.server).map_err(Failure::Listen)?;
+    let admin = match &settings.admin {
+        Some(admin) => Some((admin.listen, admin::bind(admin.listen).await.map_err(Failure::Listen)?)),
+        None => None,
+    };
+    let addresses: Vec<String> = settings.server.listeners().map(ToString::to_string).collect();
+    served.gateway.start();
     let live: Live = Arc::new(ArcSwap::from_pointee(served));
-    if let Some(address) = admin_address {
-        let listener = admin::bind(address).await.map_err(Failure::Listen)?;
-        tokio::spawn(admin::run(listener, Arc::clone(&live)));
-    }
+    let admin = admin.map(|(address, listener)| Admin::open(address, listener, &live));
     let writer = Writer::start()?;
     let (drain, draining) = watch::channel(false);
     let (alive, ended) = mpsc::channel(1);
@@ -111,21 +130,22 @@ pub async fn launch(settings: Settings) -> Result<Running, Failure> {
         requests: Arc::default(),
         json_log,
         writer: writer.clone(),
+        pulse: Arc::new(Pulse::new(workers)),
     };
-    start(sets, &common, &alive)?;
-    let addresses: Vec<String> = listen.iter().map(ToString::to_string).collect();
+    start(sockets, &common, &alive)?;
+    listeners.commit(change);
     tracing::info!(listen = %addresses.join(" "), workers, version = env!("CARGO_PKG_VERSION"), "doorward is up");
-    Ok(Running { live, shared, writer, drain, ended, timeout })
+    let (open, pulse) = (common.open, common.pulse);
+    Ok(Running { live, shared, listeners, admin, writer, drain, ended, open, pulse })
 }
 
-/// One configuration, ready to be served.
+/// One configuration, ready to be served; nothing is on its way before its gateway is started.
 pub fn build(settings: Settings, shared: &Shared, before: Option<&Served>) -> Result<Served, Failure> {
     let tls = acceptor(&settings.server, before.and_then(|b| b.tls.as_deref())).map_err(Failure::Tls)?;
     for warning in settings.warnings.iter().chain(&warnings(tls.as_ref())) {
         tracing::warn!("{warning}");
     }
     let gateway = Gateway::new(settings, shared, before.map(|b| &*b.gateway))?;
-    gateway.start();
     let certificates = tls.iter().flat_map(|tls| tls.table().certificates());
     shared.metrics.tls.certificates(certificates.map(|c| (c.file.display().to_string(), c.not_after)));
     Ok(Served { gateway: Arc::new(gateway), tls: tls.map(Arc::new) })
@@ -150,11 +170,19 @@ pub fn unserved(mut settings: Settings) -> Result<Gateway, Failure> {
     Ok(Gateway::new(settings, &shared(1), None)?)
 }
 
+fn workers(settings: &Settings) -> usize {
+    match settings.server.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    }
+}
+
 fn shared(workers: usize) -> Shared {
     Shared {
         control: tokio::runtime::Handle::current(),
         metrics: Arc::new(Metrics::new(workers)),
         state: Arc::new(State::new(tokio::runtime::Handle::current())),
+        leaving: Arc::default(),
         draining: CancellationToken::new(),
         workers,
         instance: HeaderValue::try_from(format!("1.1 doorward-{:08x}", fastrand::u32(..)))
@@ -163,13 +191,79 @@ fn shared(workers: usize) -> Shared {
 }
 
 impl Running {
-    /// Stops taking connections, lets what is under way finish; false when `drain_timeout` came first.
+    /// Serves by other settings from now on. Whatever can fail does before anything has changed.
+    pub async fn replace(&mut self, settings: Settings) -> Result<(), Failure> {
+        let before = self.live.load_full();
+        let served = build(settings, &self.shared, Some(&before))?;
+        let (old, new) = (&before.gateway.settings, &served.gateway.settings);
+        let change = self.listeners.prepare(&new.server).map_err(Failure::Listen)?;
+        let address = new.admin.as_ref().map(|admin| admin.listen);
+        let is_moved = address != self.admin.as_ref().map(|admin| admin.address);
+        let admin = match address.filter(|_| is_moved) {
+            Some(address) => Some((address, admin::bind(address).await.map_err(Failure::Listen)?)),
+            None => None,
+        };
+        warn_of_what_stays(old, new);
+        served.gateway.start();
+        self.live.store(Arc::new(served));
+        self.listeners.commit(change);
+        if is_moved {
+            let admin = admin.map(|(address, listener)| Admin::open(address, listener, &self.live));
+            if let Some(before) = std::mem::replace(&mut self.admin, admin) {
+                before.moved.cancel();
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that it is not ready, and serves on for `drain_delay`; then takes no more connections and lets what is under
+    /// way finish. False when `drain_timeout`, which counts from the beginning, came first.
     pub async fn drain(&mut self) -> bool {
+        let (delay, limit) = {
+            let live = self.live.load();
+            let server = &live.gateway.settings.server;
+            (server.drain_delay.min(server.drain_timeout), Instant::now() + server.drain_timeout)
+        };
+        self.shared.leaving.store(true, Ordering::Relaxed);
+        sleep(delay).await;
         self.shared.draining.cancel();
         self.drain.send_replace(true);
         // Every worker holds a sender; the channel ends when the last is gone.
         let all = async { while self.ended.recv().await.is_some() {} };
-        tokio::time::timeout(self.timeout, all).await.is_ok()
+        timeout_at(limit, all).await.is_ok()
+    }
+
+    /// How many are open.
+    pub fn connections(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// One line for the service manager.
+    pub fn status(&self) -> String {
+        let live = self.live.load();
+        let settings = &live.gateway.settings;
+        let addresses: Vec<String> = settings.server.listeners().map(ToString::to_string).collect();
+        format!("serving {} route(s) on {}", settings.routes.len(), addresses.join(" "))
+    }
+}
+
+impl Admin {
+    fn open(address: SocketAddr, listener: TcpListener, live: &Live) -> Self {
+        let moved = CancellationToken::new();
+        tokio::spawn(admin::run(listener, Arc::clone(live), moved.clone()));
+        Self { address, moved }
+    }
+}
+
+/// What is made once a process.
+fn warn_of_what_stays(old: &Settings, new: &Settings) {
+    let changed = [
+        ("server.workers", workers(old) != workers(new)),
+        ("telemetry.log", old.telemetry.log != new.telemetry.log),
+        ("telemetry.format", old.telemetry.format != new.telemetry.format),
+    ];
+    for (key, _) in changed.into_iter().filter(|(_, changed)| *changed) {
+        tracing::warn!("{key} takes effect at the next start only");
     }
 }
 

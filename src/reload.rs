@@ -1,35 +1,75 @@
-//! Reload: the configuration is read again, checked whole, and swapped in; on any error the old one stays.
+//! Reload: the configuration is read again, checked whole, and swapped in; on any error the old one stays. On a signal, or
+//! when a file that it was read from holds something else.
 
-use std::sync::Arc;
+mod files;
 
-use crate::app::{Running, build};
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+
+use crate::app::Running;
 use crate::audit;
-use crate::config::{Sources, load};
+use crate::config::settings::Settings;
+use crate::config::{Problems, Sources, load};
+use crate::server::systemd;
+use files::Contents;
 
-/// Where the configuration came from, to be read again.
-pub struct Reload(pub Sources);
+/// Where the configuration came from, and what was read there the last time, good or bad.
+pub struct Reload {
+    sources: Sources,
+    read: Contents,
+}
 
 impl Reload {
-    pub fn run(&self, running: &Running) {
-        let old = running.live.load_full();
-        let outcome = load(&self.0).map_err(|problems| problems.to_string()).and_then(|settings| {
-            let (before, after) = (&old.gateway.settings.server, &settings.server);
-            if before.listen != after.listen || before.tls.is_some() != after.tls.is_some() {
-                tracing::warn!("server.listen, and whether there is a server.tls, take effect at the next start only");
+    /// Reads the configuration for the first time.
+    pub fn begin(sources: Sources) -> Result<(Self, Settings), Problems> {
+        let (loaded, read) = read(&sources);
+        Ok((Self { sources, read }, loaded?))
+    }
+
+    /// Returns when what was read is no longer what is there.
+    pub async fn changed(&self, interval: Duration) {
+        self.read.changed(interval).await;
+    }
+
+    pub async fn run(&mut self, running: &mut Running) {
+        systemd::reloading();
+        let sources = self.sources.clone();
+        let outcome = match spawn_blocking(move || read(&sources)).await {
+            Err(_) => Err("it could not be read".to_owned()),
+            Ok((loaded, read)) => {
+                // Bad or good: the same text is not tried, and not complained of, twice.
+                self.read = read;
+                match loaded {
+                    Err(problems) => Err(problems.to_string()),
+                    Ok(settings) => running.replace(settings).await.map_err(|failure| failure.to_string()),
+                }
             }
-            build(settings, &running.shared, Some(&old)).map_err(|error| error.to_string())
-        });
+        };
+        let shared = &running.shared;
         match outcome {
-            Ok(served) => {
-                running.live.store(Arc::new(served));
-                running.shared.metrics.reload("ok");
+            Ok(()) => {
+                shared.metrics.reload("ok");
+                tracing::info!("the configuration was read again and is in use");
                 audit!(event = "reload", outcome = "ok");
             }
             Err(error) => {
-                running.shared.metrics.reload("error");
+                shared.metrics.reload("error");
                 tracing::error!(%error, "the new configuration is not valid; the old one stays");
                 audit!(event = "reload", outcome = "error");
             }
         }
+        systemd::ready(&running.status());
     }
+}
+
+/// The configuration, and what the files held that it was read from: looked at before they are read, so that what
+/// changes in between differs the next time.
+fn read(sources: &Sources) -> (Result<Settings, Problems>, Contents) {
+    let files = match load(sources) {
+        Ok(settings) => settings.files.0,
+        Err(problems) => problems.files().to_vec(),
+    };
+    let contents = Contents::of(&files);
+    (load(sources), contents)
 }

@@ -1286,3 +1286,84 @@ fn o_12_the_password_grant_is_off_and_warns() {
     let named = several("basic = \"password_grant\"\nbasic_provider = \"second\"");
     assert_eq!(Case::of(&named).settings().routes[1].machine.as_ref().unwrap().basic, Some(1));
 }
+
+/// Whatever is watched for changes: the file itself, and every file that it names, read here or later.
+#[test]
+fn every_file_that_a_configuration_names_is_known() {
+    let place = TempDir::new().unwrap();
+    let at = |name: &str| place.path().join(name).display().to_string();
+    std::fs::write(at("secret"), "s3cret-of-the-client").unwrap();
+    std::fs::write(at("session"), KEY).unwrap();
+    let text = format!(
+        r#"
+[server]
+public_url = "https://app.example.com"
+[server.tls]
+cert = "{cert}"
+key = "{key}"
+ocsp = "{ocsp}"
+client_ca = "{client_ca}"
+[[server.tls.sni]]
+cert = "{sni_cert}"
+key = "{sni_key}"
+[provider.main]
+issuer = "https://id.example.com"
+client_id = "doorward"
+client_secret = {{ file = "{secret}" }}
+ca = "{provider_ca}"
+[issuer.ci]
+issuer = "https://ci.example.com"
+audience = ["a"]
+ca = "{issuer_ca}"
+[session]
+keys = [{{ file = "{session}" }}]
+[[route]]
+path = "/"
+upstream = "https://127.0.0.1:3000"
+access = "authenticated"
+upstream_options = {{ ca = "{up_ca}", client_cert = "{up_cert}", client_key = "{up_key}" }}
+"#,
+        cert = at("1"),
+        key = at("2"),
+        ocsp = at("3"),
+        client_ca = at("4"),
+        sni_cert = at("5"),
+        sni_key = at("6"),
+        secret = at("secret"),
+        provider_ca = at("7"),
+        issuer_ca = at("8"),
+        session = at("session"),
+        up_ca = at("9"),
+        up_cert = at("10"),
+        up_key = at("11"),
+    );
+    let case = Case::of(&text);
+    let mut known: Vec<PathBuf> = case.settings().files.0;
+    known.sort();
+    let named = (1..=11).map(|n| n.to_string()).chain(["secret".to_owned(), "session".to_owned()]);
+    let mut wanted: Vec<PathBuf> = named.map(|name| at(&name).into()).chain(case.sources.file.clone()).collect();
+    wanted.sort();
+    assert_eq!(known, wanted);
+
+    // One that is not there is what may be the correction when it comes.
+    std::fs::remove_file(at("secret")).unwrap();
+    assert!(case.problems().files().contains(&at("secret").into()));
+    std::fs::write(case.sources.file.as_ref().unwrap(), "not TOML").unwrap();
+    assert_eq!(case.problems().files(), [case.sources.file.clone().unwrap()]);
+}
+
+#[test]
+fn an_address_is_listened_on_once_and_redirects_lead_to_https() {
+    let tls = "[server.tls]\ncert = \"/c\"\nkey = \"/k\"\n";
+    let twice = with("[server]", "listen = [\"127.0.0.1:1\", \"unix:/s\", \"127.0.0.1:1\"]");
+    assert_eq!(only_problem(&twice).message, "names 127.0.0.1:1 twice");
+    let any = with("[server]", "listen = [\"127.0.0.1:0\", \"127.0.0.1:0\"]");
+    assert_eq!(Case::of(&any).settings().server.listen.len(), 2);
+    let both = format!("{LEAST}{tls}redirect_listen = [\"0.0.0.0:4180\"]\n");
+    assert_eq!(only_problem(&both).key, "server.tls.redirect_listen");
+    let admin = format!("{LEAST}{tls}redirect_listen = [\"127.0.0.1:9180\"]\n[admin]\nlisten = \"127.0.0.1:9180\"\n");
+    assert_eq!(only_problem(&admin).key, "admin.listen");
+    let plain = both.replace("0.0.0.0:4180", "0.0.0.0:80").replace("https://app.example.com", "http://localhost");
+    let problem = only_problem(&plain);
+    assert_eq!((problem.key.as_str(), problem.source.contains("doorward.toml")), ("server.tls.redirect_listen", true));
+}

@@ -7,10 +7,11 @@ use std::process::ExitCode;
 
 use super::{FAILED, control, fail};
 use crate::app;
-use crate::config::{Flags, Sources, load};
+use crate::config::{Flags, Sources};
 use crate::crypto::random;
 use crate::demo::provider::{DemoProvider, Options};
 use crate::demo::sample;
+use crate::net::listen::Inherited;
 use crate::reload::Reload;
 use crate::telemetry::log;
 
@@ -53,12 +54,12 @@ async fn run(port: u16) -> Result<(), String> {
         .and_then(|()| std::fs::write(&file, text))
         .map_err(|e| format!("{}: {e}", file.display()))?;
     let sources = Sources { file: Some(file.clone()), env: Vec::new(), flags: Flags::default() };
-    let settings = load(&sources).map_err(|problems| problems.to_string())?;
+    let (reload, settings) = Reload::begin(sources).map_err(|problems| problems.to_string())?;
     log::init(&settings.telemetry);
 
     let _ = std::io::stdout()
         .write_all(welcome(gateway, provider.issuer(), sample_port, &file.display().to_string()).as_bytes());
-    let result = app::run(settings, Reload(sources)).await.map_err(|failure| failure.to_string());
+    let result = app::run(settings, reload, Inherited::default()).await.map_err(|failure| failure.to_string());
     let _ = std::fs::remove_dir_all(&dir);
     result
 }

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use super::{FAILED, MISUSED, ServeArgs, control, fail, misconfigured, sources};
 use crate::app::{self, Failure};
-use crate::config::{Flags, load};
+use crate::config::Flags;
+use crate::net::listen::Inherited;
 use crate::reload::Reload;
 use crate::telemetry::log;
 
@@ -18,15 +19,16 @@ pub(super) fn serve(config: Option<PathBuf>, args: ServeArgs) -> ExitCode {
         listen: args.listen,
         public_url: args.public_url,
     };
+    // Before there is a second thread.
+    let inherited = Inherited::take();
     // Nothing is bound before the configuration is valid.
-    let loaded = sources(config, flags).and_then(|sources| load(&sources).map(|settings| (sources, settings)));
-    let (sources, settings) = match loaded {
+    let (reload, settings) = match sources(config, flags).and_then(Reload::begin) {
         Ok(loaded) => loaded,
         Err(problems) => return misconfigured(&problems),
     };
     log::init(&settings.telemetry);
     control(async {
-        match app::run(settings, Reload(sources)).await {
+        match app::run(settings, reload, inherited).await {
             Ok(()) => ExitCode::SUCCESS,
             // A certificate that cannot be read is the configuration's fault.
             Err(failure @ Failure::Tls(_)) => fail(MISUSED, &failure.to_string()),

@@ -1,8 +1,6 @@
 //! `[provider.NAME]`: what Doorward proves itself to the provider with. Each way needs something of its own, and what no
 //! way needs is not left lying there.
 
-use std::path::PathBuf;
-
 use super::problem::Reason;
 use super::read::Table;
 use super::secrets;
@@ -137,10 +135,10 @@ fn private_key(table: &Table<'_>) -> Option<ClientKey> {
 }
 
 fn certificate(table: &Table<'_>) -> Option<ClientCert> {
-    let (cert, key) = (table.text("client_cert"), table.text("client_key"));
+    let (cert, key) = (table.path("client_cert"), table.path("client_key"));
     let hint = "Write the paths of two PEM files: the certificate with its chain, and its key.";
     match (cert, key) {
-        (Some(cert), Some(key)) => return Some(ClientCert { cert: PathBuf::from(cert), key: PathBuf::from(key) }),
+        (Some(cert), Some(key)) => return Some(ClientCert { cert, key }),
         (Some(_), None) if table.lacks("client_key") => table.missing("client_key", hint),
         (None, Some(_)) if table.lacks("client_cert") => table.missing("client_cert", hint),
         _ => {}

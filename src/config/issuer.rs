@@ -1,7 +1,5 @@
 //! `[issuer.NAME]`: an issuer whose tokens count, and where nobody signs in.
 
-use std::path::PathBuf;
-
 use url::Url;
 
 use super::problem::Reason;
@@ -26,7 +24,7 @@ pub(super) fn issuer(name: String, table: Table<'_>) -> Issuer {
         algorithms: algorithms(&table),
         clock_skew: provider::clock_skew(&table),
         timeout: table.timeout("timeout", seconds(10)),
-        ca: table.text("ca").map(PathBuf::from),
+        ca: table.path("ca"),
         claims: provider::claims(table.section("claims"), "sub"),
         jwks_url,
         insecure,

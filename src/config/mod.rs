@@ -36,7 +36,7 @@ use layers::Layers;
 pub use problem::{Problem, Problems};
 use read::Reader;
 pub use secrets::new_session_key;
-use settings::Settings;
+use settings::{Files, Settings};
 pub use values::fold_case;
 
 /// Where a configuration comes from. No `Debug`: the environment holds secrets.
@@ -52,14 +52,17 @@ pub struct Sources {
 /// Reads, checks and completes the configuration; every problem at once. Where there is no file, a session key is made
 /// in the state directory and kept there.
 pub fn load(sources: &Sources) -> Result<Settings, Problems> {
-    let reader = Reader::new(Layers::merge(sources)?);
+    let own = || Files(sources.file.iter().cloned().collect());
+    let reader = Reader::new(Layers::merge(sources).map_err(|problems| problems.with_files(own()))?);
     let mut settings = settings_of(&reader);
     if reader.is_clean() && settings.session.keys.is_empty() && !reader.layers.has_file() {
         settings.session.keys.extend(secrets::kept_session_key(&reader, &settings.server.state_dir));
     }
     settings.warnings = reader.take_warnings();
+    settings.files = own();
+    settings.files.0.extend(reader.take_files());
     let problems = reader.take_problems();
-    if problems.is_empty() { Ok(settings) } else { Err(Problems::new(problems)) }
+    if problems.is_empty() { Ok(settings) } else { Err(Problems::new(problems).with_files(settings.files)) }
 }
 
 /// The file to read: the one given, else `DOORWARD_CONFIG`, else the first that is there. None: there is none.
@@ -171,6 +174,7 @@ fn settings_of(reader: &Reader) -> Settings {
         rule_claims: rules::claim_paths(&routes),
         routes,
         custom_claims,
+        files: Files::default(),
         warnings: Vec::new(),
     }
 }

@@ -2,6 +2,9 @@
 //! unknown key, or of a line that TOML could not read: any of them may be a password under a misspelt name.
 
 use std::fmt;
+use std::path::PathBuf;
+
+use super::settings::Files;
 
 /// One thing to correct.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -39,25 +42,37 @@ impl fmt::Display for Problem {
 
 /// Everything to correct, at least one; in the order of the sections.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems {
+    all: Vec<Problem>,
+    files: Files,
+}
 
 impl Problems {
     pub(super) fn new(problems: Vec<Problem>) -> Self {
-        Self(problems)
+        Self { all: problems, files: Files::default() }
+    }
+
+    pub(super) fn with_files(self, files: Files) -> Self {
+        Self { files, ..self }
+    }
+
+    /// Those that were read, or should have been: a change of one of them may be the correction.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files.0
     }
 
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
-        self.0.iter()
+        self.all.iter()
     }
 
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.all.len()
     }
 }
 
 impl From<Problem> for Problems {
     fn from(problem: Problem) -> Self {
-        Self(vec![problem])
+        Self::new(vec![problem])
     }
 }
 
@@ -73,7 +88,7 @@ impl<'a> IntoIterator for &'a Problems {
 /// One paragraph a problem.
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, problem) in self.0.iter().enumerate() {
+        for (n, problem) in self.all.iter().enumerate() {
             if n > 0 {
                 f.write_str("\n\n")?;
             }

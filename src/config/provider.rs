@@ -1,6 +1,5 @@
 //! `[provider.NAME]`: one OpenID provider.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
@@ -51,7 +50,7 @@ pub(super) fn provider(name: String, table: Table<'_>, several: bool) -> Provide
         id_token_algs: id_token_algs(&table, client.secret.as_ref()),
         timeout: table.timeout("timeout", seconds(10)),
         post_logout_redirect_uri: table.parse("post_logout_redirect_uri", post_logout_redirect_uri),
-        ca: table.text("ca").map(PathBuf::from),
+        ca: table.path("ca"),
         clock_skew: clock_skew(&table),
         insecure,
         claims: claims(table.section("claims"), if is_openid { "sub" } else { "id" }),

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use figment::value::{Dict, Tag, Value};
@@ -21,11 +22,18 @@ pub(super) struct Reader {
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<String>>,
     known: RefCell<BTreeSet<String>>,
+    files: RefCell<Vec<PathBuf>>,
 }
 
 impl Reader {
     pub(super) fn new(layers: Layers) -> Self {
-        Self { layers, problems: RefCell::default(), warnings: RefCell::default(), known: RefCell::default() }
+        Self {
+            layers,
+            problems: RefCell::default(),
+            warnings: RefCell::default(),
+            known: RefCell::default(),
+            files: RefCell::default(),
+        }
     }
 
     pub(super) fn root(&self) -> Table<'_> {
@@ -58,6 +66,18 @@ impl Reader {
 
     pub(super) fn take_warnings(&self) -> Vec<String> {
         self.warnings.take()
+    }
+
+    /// Notes a file that is read by whoever uses what is configured: when it changes, so does the configuration.
+    pub(super) fn names_file(&self, path: &Path) {
+        let mut files = self.files.borrow_mut();
+        if !files.iter().any(|known| known == path) {
+            files.push(path.to_owned());
+        }
+    }
+
+    pub(super) fn take_files(&self) -> Vec<PathBuf> {
+        self.files.take()
     }
 
     pub(super) fn take_known(&self) -> BTreeSet<String> {
@@ -117,6 +137,13 @@ impl<'r> Table<'r> {
 
     pub(super) fn text(&self, name: &'static str) -> Option<String> {
         self.parse(name, |text| Ok(text.to_owned()))
+    }
+
+    /// A file that is read, here or by whoever uses it.
+    pub(super) fn path(&self, name: &'static str) -> Option<PathBuf> {
+        let path = PathBuf::from(self.text(name)?);
+        self.reader.names_file(&path);
+        Some(path)
     }
 
     pub(super) fn duration(&self, name: &'static str, default: Duration) -> Duration {

@@ -29,7 +29,7 @@ pub(super) fn redis(table: Table<'_>, is_used: bool) -> Option<Redis> {
     });
     let timeout = table.timeout("timeout", seconds(2));
     let key_prefix = table.parse("key_prefix", key_prefix).unwrap_or_else(|| "doorward:".to_owned());
-    let ca = table.parse("ca", |text| Ok(PathBuf::from(text)));
+    let ca = table.path("ca");
     if is_used && !table.has("url") {
         table.missing("url", FORMS);
     }

@@ -94,7 +94,7 @@ fn warn_if_open(reader: &Reader, path: &Path) {
 }
 
 fn elsewhere(table: Table<'_>) -> Option<Secret> {
-    let file = table.text("file");
+    let file = table.path("file");
     let env = table.text("env");
     let text = match (file, env) {
         (Some(path), None) => in_file(&table, &path),
@@ -113,13 +113,17 @@ fn elsewhere(table: Table<'_>) -> Option<Secret> {
     text.filter(|text| !text.is_empty()).map(Secret::new)
 }
 
-fn in_file(table: &Table<'_>, path: &str) -> Option<String> {
+fn in_file(table: &Table<'_>, path: &Path) -> Option<String> {
     match std::fs::read_to_string(path) {
         Ok(text) => Some(without_newline(&text).to_owned()),
         Err(e) => {
             // SECURITY: ZX-06: what does not look like a path may be the secret itself.
-            let path = if path.starts_with('/') { path } else { "the file" };
-            table.problem("file", format!("{path} cannot be read: {e}"), "Check the path and its permissions.");
+            let path = if path.is_absolute() { path } else { Path::new("the file") };
+            table.problem(
+                "file",
+                format!("{} cannot be read: {e}", path.display()),
+                "Check the path and its permissions.",
+            );
             None
         }
     }

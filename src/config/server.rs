@@ -57,6 +57,8 @@ pub(super) fn server(table: Table<'_>) -> Read {
             "Name the load balancers in trusted_proxies: only they may say who a connection is from.",
         );
     }
+    each_address_once(&table, &server);
+    redirects_lead_to_https(&table, &server, public_url.as_ref());
     table.close(&[]);
     Read { server, public_url, insecure }
 }
@@ -76,8 +78,8 @@ pub(super) fn admin(root: &Table<'_>, server: &Server) -> Option<Admin> {
     });
     let admin = Admin { listen: listen.unwrap_or(default.listen) };
     // SECURITY: GX-11: metrics and sessions are never on the listener that browsers reach.
-    if !off && server.listen.contains(&Listen::Tcp(admin.listen)) {
-        table.problem("listen", "is also an address of server.listen", "Give the admin listener a port of its own.");
+    if !off && server.listeners().any(|listen| *listen == Listen::Tcp(admin.listen)) {
+        table.problem("listen", "is also an address of [server]", "Give the admin listener a port of its own.");
     }
     table.close(&[]);
     (!off).then_some(admin)
@@ -122,6 +124,30 @@ pub(super) fn listen(text: &str) -> Result<Listen, Reason> {
             "Write an IP address and a port, such as \"0.0.0.0:4180\" or \"[::]:4180\", \"unix:/path\" or \"fd:3\".",
         )
     })
+}
+
+fn each_address_once(table: &Table<'_>, server: &Server) {
+    for (n, listen) in server.listeners().enumerate() {
+        // Each `:0` is a port of its own.
+        let is_any = matches!(listen, Listen::Tcp(address) if address.port() == 0);
+        if is_any || server.listeners().take(n).all(|before| before != listen) {
+            continue;
+        }
+        let message = format!("names {listen} twice");
+        let hint = "Write each address once: a listener either serves or redirects.";
+        if n < server.listen.len() {
+            table.problem("listen", message, hint);
+        } else {
+            table.section("tls").problem("redirect_listen", message, hint);
+        }
+    }
+}
+
+fn redirects_lead_to_https(table: &Table<'_>, server: &Server, public_url: Option<&Origin>) {
+    if !server.redirect_listen().is_empty() && public_url.is_some_and(|origin| !origin.is_https()) {
+        let hint = "Write https:// in public_url: with server.tls that is what Doorward speaks.";
+        table.section("tls").problem("redirect_listen", "redirects to public_url, which is plain http", hint);
+    }
 }
 
 fn public_url(table: &Table<'_>, listen: &[Listen]) -> Option<Origin> {

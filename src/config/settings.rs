@@ -35,8 +35,21 @@ pub struct Settings {
     pub custom_claims: Vec<CustomClaim>,
     /// The dotted paths of `claim.…` in rules, each once.
     pub rule_claims: Vec<String>,
+    /// Whatever was read for these settings, and whatever they name that is read when they are put to use.
+    pub files: Files,
     /// One sentence each, printed by `check` and logged at start.
     pub warnings: Vec<String>,
+}
+
+/// Paths of files.
+#[derive(Clone, Default, Eq, PartialEq)]
+pub struct Files(pub Vec<PathBuf>);
+
+// SECURITY: ZX-06: what does not look like a path may be a secret that was written in the wrong place.
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} file(s)", self.0.len())
+    }
 }
 
 impl Settings {

@@ -1,7 +1,5 @@
 //! `[server.tls]`: certificates, and those that clients show.
 
-use std::path::PathBuf;
-
 use super::read::Table;
 use super::server::listen;
 use super::settings::{ClientCertificates, KeyPair, Tls, TlsVersion};
@@ -16,7 +14,7 @@ pub(super) fn tls(table: Table<'_>) -> Option<Tls> {
         certificates.extend(key_pair(&more));
         more.close(&[]);
     }
-    let ca = table.text("client_ca").map(PathBuf::from);
+    let ca = table.path("client_ca");
     let required = table.choice("client_auth", &[("required", true), ("optional", false)], &[]);
     if required.is_some() && ca.is_none() && table.lacks("client_ca") {
         table.missing("client_ca", "Write the PEM file of the authority that signs the certificates of clients.");
@@ -34,12 +32,12 @@ pub(super) fn tls(table: Table<'_>) -> Option<Tls> {
 }
 
 fn key_pair(table: &Table<'_>) -> Option<KeyPair> {
-    let (cert, key) = (table.text("cert"), table.text("key"));
+    let (cert, key) = (table.path("cert"), table.path("key"));
     for (name, value) in [("cert", &cert), ("key", &key)] {
         if value.is_none() && table.lacks(name) {
             table.missing(name, "Write the path of the PEM file; without TLS leave out the whole section.");
         }
     }
-    let ocsp = table.text("ocsp").map(PathBuf::from);
-    Some(KeyPair { cert: cert?.into(), key: key?.into(), ocsp })
+    let ocsp = table.path("ocsp");
+    Some(KeyPair { cert: cert?, key: key?, ocsp })
 }

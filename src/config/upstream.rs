@@ -47,8 +47,8 @@ pub(super) fn targets(route: &Table<'_>, optional: bool) -> Targets {
 
 pub(super) fn options(table: Table<'_>, h2c: bool) -> UpstreamOptions {
     let default = UpstreamOptions::default();
-    let cert = table.text("client_cert").map(PathBuf::from);
-    let key = table.text("client_key").map(PathBuf::from);
+    let cert = table.path("client_cert");
+    let key = table.path("client_key");
     for (is, name, other) in
         [(cert.is_some(), "client_cert", key.is_some()), (key.is_some(), "client_key", cert.is_some())]
     {
@@ -65,7 +65,7 @@ pub(super) fn options(table: Table<'_>, h2c: bool) -> UpstreamOptions {
         response_timeout: table.timeout("response_timeout", default.response_timeout),
         idle_timeout: table.duration("idle_timeout", default.idle_timeout),
         resolve_interval: table.timeout("resolve_interval", default.resolve_interval),
-        ca: table.text("ca").map(PathBuf::from),
+        ca: table.path("ca"),
         client_cert: cert.zip(key),
         server_name: table.parse("server_name", values::host),
         http2: table.boolean("http2", default.http2) || h2c,

@@ -78,7 +78,7 @@ fn path<'a>(gateway: &Gateway, site: &Site, raw: &'a str) -> Result<Path<'a>, Re
 }
 
 /// Exactly one Host (H-01), and the same authority in the target where it has one (H-02).
-fn authority(parts: &Parts) -> Result<&HeaderValue, Refusal> {
+pub(super) fn authority(parts: &Parts) -> Result<&HeaderValue, Refusal> {
     let mut hosts = parts.headers.get_all(HOST).iter();
     let host = hosts.next().ok_or_else(|| bad("no Host"))?;
     if hosts.next().is_some() {

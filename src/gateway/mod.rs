@@ -35,6 +35,7 @@ pub mod respond;
 pub mod returns;
 pub mod route;
 pub mod rules;
+pub mod secure;
 pub mod site;
 pub mod trailers;
 pub mod upstream_auth;
@@ -44,6 +45,7 @@ pub mod www_authenticate;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue, SET_COOKIE, STRICT_TRANSPORT_SECURITY};
@@ -116,6 +118,7 @@ pub struct Gateway {
     /// Counters of our own endpoints, and of what matches no route.
     own_counters: Arc<metrics::Route>,
     unrouted: Arc<metrics::Route>,
+    leaving: Arc<AtomicBool>,
     draining: CancellationToken,
 }
 
@@ -125,7 +128,9 @@ pub struct Shared {
     pub control: tokio::runtime::Handle,
     pub metrics: Arc<Metrics>,
     pub state: Arc<State>,
-    /// Cancelled when the process shall end.
+    /// The process shall end: it still serves, and says that it is not ready.
+    pub leaving: Arc<AtomicBool>,
+    /// Cancelled when it takes no more requests, and tunnels are to end.
     pub draining: CancellationToken,
     pub workers: usize,
     /// This instance's name in `Via`.
@@ -203,6 +208,7 @@ impl Gateway {
             own: format!("{}/", settings.server.prefix),
             own_counters: metrics.route("doorward"),
             unrouted: metrics.route("none"),
+            leaving: Arc::clone(&shared.leaving),
             draining: shared.draining.clone(),
             sessions: Arc::new(sessions),
             kept,
@@ -228,12 +234,12 @@ impl Gateway {
     /// Whether a sign-in would work now: every provider's metadata and keys were had, the session
     /// store was reached, and no shutdown has begun.
     pub fn is_ready(&self) -> bool {
-        !self.is_draining() && self.sessions.is_ready() && self.providers.iter().all(|p| p.is_ready())
+        !self.is_leaving() && self.sessions.is_ready() && self.providers.iter().all(|p| p.is_ready())
     }
 
     /// What is missing, a line each, for whoever reads `/readyz`.
     pub fn unready(&self) -> String {
-        if self.is_draining() {
+        if self.is_leaving() {
             return "shutting down\n".to_owned();
         }
         let missing = self.providers.iter().filter(|p| !p.is_ready());
@@ -245,8 +251,8 @@ impl Gateway {
         lines
     }
 
-    pub fn is_draining(&self) -> bool {
-        self.draining.is_cancelled()
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
     }
 
     /// Whether what this peer says about the client counts.

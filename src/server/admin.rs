@@ -15,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use super::{Live, admin_sessions};
 use crate::http::reply::{self, Reply};
@@ -27,10 +28,14 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|e| std::io::Error::new(e.kind(), format!("{address}: {e}")))
 }
 
-/// Serves for as long as the process runs, drain included: that is when readiness matters.
-pub async fn run(listener: TcpListener, live: Live) {
+/// Serves until a reload moves it, drain included: that is when readiness matters.
+pub async fn run(listener: TcpListener, live: Live, moved: CancellationToken) {
     loop {
-        let Ok((stream, peer)) = listener.accept().await else {
+        let accepted = tokio::select! {
+            () = moved.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, peer)) = accepted else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };

@@ -8,7 +8,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Instant, timeout_at};
 
 use super::connection::serve;
-use super::{Common, Served};
+use super::listeners::Purpose;
+use super::{Common, Served, redirect};
 use crate::gateway::conn::{Conn, Open, Worker};
 use crate::net::listen::{Io, UNIX_PEER};
 use crate::net::proxy_protocol::{self, Fault, Header};
@@ -27,6 +28,7 @@ pub(super) async fn establish(
     open: Open,
     worker: Arc<Worker>,
     common: Common,
+    purpose: Purpose,
 ) {
     let served = common.live.load_full();
     let settings = &served.gateway.settings.server;
@@ -36,6 +38,9 @@ pub(super) async fn establish(
     if settings.proxy_protocol && peer.is_none_or(|peer| served.gateway.trusts(peer)) {
         let Some(told) = told(&mut stream, client, limit, &served).await else { return };
         client = told;
+    }
+    if purpose == Purpose::Redirects {
+        return redirect::serve(stream, served).await;
     }
     let Some(tls) = served.tls.clone() else {
         drop(served);

@@ -1,26 +1,36 @@
 //! The server: one runtime a worker thread, accept loops, connections, drain, and the admin listener. It knows a gateway
 //! only as something that answers requests.
 
-pub mod accept;
+mod accept;
 pub mod admin;
 mod admin_sessions;
 pub mod connection;
 mod establish;
+pub mod listeners;
+mod redirect;
 pub mod seldom;
+pub mod systemd;
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use accept::Accepting;
+use listeners::Opened;
+use systemd::Pulse;
 
 use crate::gateway::Gateway;
 use crate::gateway::conn::Worker;
 use crate::gateway::overload::Requests;
 use crate::net::crowd::Crowd;
-use crate::net::listen::Bound;
 use crate::net::tls::Acceptor;
 use crate::telemetry::access::{FLUSH_EVERY, Sink};
 use crate::telemetry::writer::Writer;
@@ -47,12 +57,21 @@ pub struct Common {
     pub requests: Arc<Requests>,
     pub json_log: bool,
     pub writer: Writer,
+    pub pulse: Arc<Pulse>,
 }
 
-/// Starts a thread for each set of sockets. Each holds a clone of `alive` for as long as it has anything under way.
-pub fn start(sets: Vec<Vec<Bound>>, common: &Common, alive: &mpsc::Sender<()>) -> io::Result<Vec<JoinHandle<()>>> {
-    let mut threads = Vec::with_capacity(sets.len());
-    for (index, sockets) in sets.into_iter().enumerate() {
+/// At the end, for redirects that are being written.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// Starts a thread for each worker; it accepts from what it is sent. Each holds a clone of `alive` for as long as it has
+/// anything under way.
+pub fn start(
+    workers: Vec<mpsc::UnboundedReceiver<Opened>>,
+    common: &Common,
+    alive: &mpsc::Sender<()>,
+) -> io::Result<Vec<JoinHandle<()>>> {
+    let mut threads = Vec::with_capacity(workers.len());
+    for (index, sockets) in workers.into_iter().enumerate() {
         let common = common.clone();
         let alive = Alive { alive: alive.clone(), drain: common.drain.clone() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -79,38 +98,58 @@ impl Drop for Alive {
     }
 }
 
-async fn work(index: usize, sockets: Vec<Bound>, common: Common) {
+async fn work(index: usize, mut sockets: mpsc::UnboundedReceiver<Opened>, common: Common) {
     let worker = Arc::new(Worker {
         index,
         requests: Arc::clone(&common.requests),
         sink: Sink::new(common.json_log, common.writer.clone()),
-        tunnels: tokio_util::task::TaskTracker::new(),
+        tunnels: TaskTracker::new(),
     });
     let flusher = tokio::spawn({
-        let worker = Arc::clone(&worker);
+        let (worker, pulse) = (Arc::clone(&worker), Arc::clone(&common.pulse));
         async move {
             let mut every = tokio::time::interval(FLUSH_EVERY);
             loop {
                 every.tick().await;
                 worker.sink.flush();
+                pulse.beat(index);
             }
         }
     });
-    let connections = tokio_util::task::TaskTracker::new();
-    let mut loops = tokio::task::JoinSet::new();
-    for socket in sockets {
-        match socket.listen() {
-            Ok(listener) => {
-                loops.spawn(accept::accept(listener, Arc::clone(&worker), common.clone(), connections.clone()));
+    let mut loops = JoinSet::new();
+    let accepting = Accepting {
+        worker: Arc::clone(&worker),
+        common: common.clone(),
+        served: TaskTracker::new(),
+        redirected: TaskTracker::new(),
+        last: CancellationToken::new(),
+    };
+    let mut drain = common.drain.clone();
+    loop {
+        tokio::select! {
+            biased;
+            _ = drain.wait_for(|drain| *drain) => break,
+            Some(opened) = sockets.recv() => drop(loops.spawn(accepting.start(opened))),
+            Some(ended) = loops.join_next() => {
+                if !matches!(ended, Ok(Ok(()))) {
+                    tracing::error!(?ended, worker = index, "a listening socket cannot be used");
+                    return;
+                }
             }
-            Err(error) => tracing::error!(%error, worker = index, "a listening socket cannot be used"),
         }
     }
-    while loops.join_next().await.is_some() {}
-    connections.close();
-    connections.wait().await;
+    while let Ok(opened) = sockets.try_recv() {
+        loops.spawn(accepting.start(opened));
+    }
+    accepting.served.close();
+    accepting.served.wait().await;
     worker.tunnels.close();
     worker.tunnels.wait().await;
+    accepting.last.cancel();
+    while loops.join_next().await.is_some() {}
+    accepting.redirected.close();
+    let _ = tokio::time::timeout(LAST_ANSWERS, accepting.redirected.wait()).await;
     flusher.abort();
     worker.sink.flush();
+    common.pulse.ended(index);
 }

@@ -35,6 +35,17 @@ pub struct Server {
     pub show_rule: bool,
 }
 
+impl Server {
+    /// All of them: those that serve, and those that redirect to https.
+    pub fn listeners(&self) -> impl Iterator<Item = &Listen> {
+        self.listen.iter().chain(self.redirect_listen())
+    }
+
+    pub fn redirect_listen(&self) -> &[Listen] {
+        self.tls.as_ref().map_or(&[], |tls| &tls.redirect_listen)
+    }
+}
+
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Listen {
     /// Inherited from whoever started the process: systemd's first is 3.
