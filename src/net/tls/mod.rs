@@ -5,6 +5,7 @@
 mod files;
 mod hello;
 pub mod names;
+mod suites;
 pub mod table;
 
 #[cfg(test)]
@@ -16,8 +17,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
@@ -58,7 +60,9 @@ pub struct ClientCertificate {
 
 /// Takes TLS connections, with one set of certificates.
 pub struct Acceptor {
-    config: Arc<ServerConfig>,
+    aes: Arc<ServerConfig>,
+    /// For clients that would rather have ChaCha20: those without circuits for AES, such as small phones.
+    chacha: Arc<ServerConfig>,
     table: Arc<Table>,
     /// None: clients may show certificates, so nothing is resumed.
     tickets: Option<Tickets>,
@@ -94,39 +98,39 @@ impl Acceptor {
     pub fn new(settings: &Tls, handshakes: usize, before: Option<&Self>) -> io::Result<Self> {
         let table = Arc::new(Table::read(&settings.certificates)?);
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let versions = match settings.min_version {
-            TlsVersion::Tls12 => &[&TLS13, &TLS12][..],
-            TlsVersion::Tls13 => &[&TLS13],
-        };
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
-        let builder = builder.with_protocol_versions(versions).map_err(io::Error::other)?;
-        let builder = match &settings.client_certificates {
-            None => builder.with_no_client_auth(),
-            Some(ClientCertificates { ca, required }) => {
-                let roots = Arc::new(files::authorities(ca)?);
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
-                let verifier = if *required { verifier } else { verifier.allow_unauthenticated() };
-                builder.with_client_cert_verifier(verifier.build().map_err(|e| files::invalid(ca, &e))?)
-            }
-        };
-        let mut config = builder.with_cert_resolver(Arc::clone(&table) as _);
-        config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
-        // SECURITY: YX-02: early data can be replayed.
-        config.max_early_data_size = 0;
-        // PERF: tickets do the same without a table that all workers lock.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        let tickets = match &settings.client_certificates {
+        let clients = settings.client_certificates.as_ref();
+        let verifier =
+            clients.map_or_else(|| Ok(WebPkiClientVerifier::no_client_auth()), |c| verifier(c, &provider))?;
+        let tickets = match clients {
             None => Some(Tickets::new(settings.min_version, before)?),
             // SECURITY: YX-03: whoever resumes a session is taken for who began it, and shows no certificate again.
             Some(_) => None,
         };
-        match &tickets {
-            Some(tickets) => config.ticketer = Arc::clone(&tickets.ticketer),
-            None => config.send_tls13_tickets = 0,
-        }
+        let config = |provider: Arc<CryptoProvider>| {
+            let versions = match settings.min_version {
+                TlsVersion::Tls12 => &[&TLS13, &TLS12][..],
+                TlsVersion::Tls13 => &[&TLS13],
+            };
+            let builder = ServerConfig::builder_with_provider(provider);
+            let builder = builder.with_protocol_versions(versions).map_err(io::Error::other)?;
+            let builder = builder.with_client_cert_verifier(Arc::clone(&verifier));
+            let mut config = builder.with_cert_resolver(Arc::clone(&table) as _);
+            config.ignore_client_order = true;
+            config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
+            // SECURITY: YX-02: early data can be replayed.
+            config.max_early_data_size = 0;
+            // PERF: tickets do the same without a table that all workers lock.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            match &tickets {
+                Some(tickets) => config.ticketer = Arc::clone(&tickets.ticketer),
+                None => config.send_tls13_tickets = 0,
+            }
+            io::Result::Ok(Arc::new(config))
+        };
+        let (aes, chacha) = (config(Arc::clone(&provider))?, config(Arc::new(suites::chacha_first(&provider)))?);
         let turns = before.filter(|before| before.handshakes == handshakes).map(|before| Arc::clone(&before.turns));
         let turns = turns.unwrap_or_else(|| Arc::new(Semaphore::new(handshakes)));
-        Ok(Self { config: Arc::new(config), table, tickets, turns, handshakes })
+        Ok(Self { aes, chacha, table, tickets, turns, handshakes })
     }
 
     pub fn table(&self) -> &Table {
@@ -148,7 +152,9 @@ impl Acceptor {
             Err(_) => return Err(Failed::Slow),
         };
         let Ok(Ok(_turn)) = timeout_at(deadline, self.turns.acquire()).await else { return Err(Failed::Busy) };
-        let mut rest = pin!(StartHandshake::from_parts(accepted, stream).into_stream(Arc::clone(&self.config)));
+        let config =
+            if suites::want_chacha(accepted.client_hello().cipher_suites()) { &self.chacha } else { &self.aes };
+        let mut rest = pin!(StartHandshake::from_parts(accepted, stream).into_stream(Arc::clone(config)));
         let mut done = timeout_at(deadline.min(Instant::now() + PATIENCE), rest.as_mut()).await;
         // SECURITY: YX-11: who says hello and no more keeps its turn only while nobody needs it.
         if done.is_err() && self.turns.available_permits() > 0 {
@@ -193,6 +199,13 @@ impl Handshake {
     pub fn is_misdirected(&self, host: &str) -> bool {
         self.table.as_ref().is_some_and(|table| table.is_misdirected(self.server_name.as_deref(), host))
     }
+}
+
+fn verifier(clients: &ClientCertificates, provider: &Arc<CryptoProvider>) -> io::Result<Arc<dyn ClientCertVerifier>> {
+    let roots = Arc::new(files::authorities(&clients.ca)?);
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
+    let verifier = if clients.required { verifier } else { verifier.allow_unauthenticated() };
+    verifier.build().map_err(|e| files::invalid(&clients.ca, &e))
 }
 
 /// What Doorward shows of itself where a server asks: certificate and key, which must belong together.

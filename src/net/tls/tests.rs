@@ -133,15 +133,23 @@ impl Client {
 
     fn with(versions: &[&'static rustls::SupportedProtocolVersion], schemes: &[SignatureScheme]) -> Self {
         let seen = Arc::new(Seen { ocsp: Mutex::default(), schemes: schemes.to_vec() });
-        let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        Self { config: Self::configured(aws_lc_rs::default_provider(), versions, &seen), seen }
+    }
+
+    fn configured(
+        provider: CryptoProvider,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        seen: &Arc<Seen>,
+    ) -> ClientConfig {
+        let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(versions)
             .unwrap()
             .dangerous()
-            .with_custom_certificate_verifier(Arc::clone(&seen) as _)
+            .with_custom_certificate_verifier(Arc::clone(seen) as _)
             .with_no_client_auth();
         config.resumption = Resumption::store(Arc::new(ClientSessionMemoryCache::new(32)));
         config.enable_early_data = true;
-        Self { config, seen }
+        config
     }
 
     fn showing(mut self, pair: &settings::KeyPair) -> Self {

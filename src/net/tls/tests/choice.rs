@@ -79,6 +79,26 @@ async fn of_two_kinds_of_key_a_client_is_shown_the_first_that_it_can_verify() {
 }
 
 #[tokio::test]
+async fn the_order_of_suites_is_the_servers_unless_a_client_begins_with_chacha20() {
+    use rustls::CipherSuite::*;
+    let pki = Pki::new();
+    let acceptor = Arc::new(acceptor(&tls(vec![pki.pair("a", &["a.test"])]), None));
+    for (versions, first, chosen) in [
+        (&[&TLS13], TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384),
+        (&[&TLS13], TLS13_CHACHA20_POLY1305_SHA256, TLS13_CHACHA20_POLY1305_SHA256),
+        (&[&TLS12], TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384),
+        (&[&TLS12], TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256),
+    ] {
+        let mut client = Client::with(versions, &[ECDSA]);
+        let mut provider = (**client.config.crypto_provider()).clone();
+        provider.cipher_suites.sort_by_key(|suite| suite.suite() != first);
+        client.config = Client::configured(provider, versions, &client.seen);
+        let met = client.connect(&acceptor, "a.test").await.unwrap();
+        assert_eq!(met.stream.get_ref().1.negotiated_cipher_suite().unwrap().suite(), chosen);
+    }
+}
+
+#[tokio::test]
 async fn yx_02_a_resumed_session_brings_no_early_data() {
     let pki = Pki::new();
     let acceptor = Arc::new(acceptor(&tls(vec![pki.pair("a", &["a.test"])]), None));
