@@ -1175,7 +1175,8 @@ fn rules_that_say_nothing_or_name_nothing_are_refused() {
 fn rules_and_headers_name_certificates_only_where_clients_are_asked_for_them() {
     let tls = "[server.tls]\ncert = \"c\"\nkey = \"k\"\nclient_ca = \"ca\"\n";
     let rule = |names: &str| ruled(&format!("deny = [{{ certificate = {names} }}]"));
-    let all = r#"["dns:Build.example.com.", "ip:::ffff:192.0.2.1", "email:CI@example.com", "uri:x:Y", "subject:cn=a, O=b"]"#;
+    let all =
+        r#"["dns:Build.example.com.", "ip:::ffff:192.0.2.1", "email:CI@example.com", "uri:x:Y", "subject:cn=a, O=b"]"#;
     let settings = Case::of(&format!("{}{tls}", rule(all))).settings();
     let Access::Policy(policy) = &settings.routes[1].access else { panic!("{:?}", settings.routes[1].access) };
     let want = ["dns:build.example.com", "ip:192.0.2.1", "email:ci@example.com", "uri:x:Y", "subject:CN=a,O=b"];
