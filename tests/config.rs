@@ -1172,6 +1172,46 @@ fn rules_that_say_nothing_or_name_nothing_are_refused() {
 }
 
 #[test]
+fn rules_and_headers_name_certificates_only_where_clients_are_asked_for_them() {
+    let tls = "[server.tls]\ncert = \"c\"\nkey = \"k\"\nclient_ca = \"ca\"\n";
+    let rule = |names: &str| ruled(&format!("deny = [{{ certificate = {names} }}]"));
+    let all =
+        r#"["dns:Build.example.com.", "ip:::ffff:192.0.2.1", "email:CI@example.com", "uri:x:Y", "subject:cn=a, O=b"]"#;
+    let settings = Case::of(&format!("{}{tls}", rule(all))).settings();
+    let Access::Policy(policy) = &settings.routes[1].access else { panic!("{:?}", settings.routes[1].access) };
+    let want = ["dns:build.example.com", "ip:192.0.2.1", "email:ci@example.com", "uri:x:Y", "subject:CN=a,O=b"];
+    assert_eq!(policy.deny[0].certificate, want);
+    for names in ["\"build.example.com\"", "\"dns:*.example.com\"", "\"subject:CN\"", "\"cn:a\""] {
+        let problem = only_problem(&format!("{}{tls}", rule(names)));
+        assert_eq!(problem.key, "route[2].deny[1].certificate[1]", "{problem}");
+    }
+    let problem = only_problem(&rule("\"dns:build.example.com\""));
+    assert_eq!(problem.key, "route[2].deny[1].certificate[1]");
+    assert!(problem.hint.contains("client_ca"), "{problem}");
+
+    let told = |identity: &str| {
+        let route = "[[route]]\npath = \"/x\"\nupstream = \"status:204\"\naccess = \"public\"";
+        format!("{LEAST}\n{route}\nidentity = {identity}\n")
+    };
+    let settings = Case::of(&format!("{}{tls}", told("[\"client-cert\"]"))).settings();
+    assert!(settings.routes[1].client_cert && settings.routes[1].identity.is_empty());
+    assert!(!settings.routes[0].client_cert);
+    let problem = only_problem(&told("[\"client-cert\"]"));
+    assert!(problem.key == "route[2].identity" && problem.hint.contains("client_ca"), "{problem}");
+    let problem = only_problem(&format!("{}{tls}", told("[\"client-cert\", \"remote\"]")));
+    assert!(problem.key == "route[2].identity" && problem.message.contains("public"), "{problem}");
+}
+
+#[test]
+fn the_proxy_protocol_needs_somebody_to_speak_it() {
+    let with = |lines: &str| with("[server]", &format!("proxy_protocol = true\n{lines}"));
+    assert_eq!(only_problem(&with("")).key, "server.proxy_protocol");
+    for lines in ["trusted_proxies = [\"10.0.0.1\"]", "listen = [\"unix:/run/doorward.sock\"]", "listen = [\"fd:3\"]"] {
+        assert!(Case::of(&with(lines)).settings().server.proxy_protocol, "{lines}");
+    }
+}
+
+#[test]
 fn a_route_that_only_observes_is_a_warning() {
     let settings = Case::of(&ruled("mode = \"observe\"\nallow = [{ user = \"u\" }]")).settings();
     assert_eq!(settings.routes[1].mode, doorward::config::settings::Mode::Observe);

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::{FAILED, MISUSED, control, fail, misconfigured, sources};
 use crate::app;
 use crate::config::settings::Settings;
-use crate::config::{Flags, load};
+use crate::config::{Flags, certificate, load};
 use crate::gateway::explain::{Caller, Explanation, Kind, Outcome, Question, Voucher, explain};
 
 /// A claims file holds one token's claims.
@@ -39,6 +39,9 @@ pub(super) struct ExplainArgs {
     /// The client's address
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     address: IpAddr,
+    /// A name in the certificate that the client shows, as rules write it: dns:build.example.com; may be repeated
+    #[arg(long, value_name = "NAME")]
+    certificate: Vec<String>,
     /// A header of the request, as "Name: value"; may be repeated
     #[arg(long = "header", short = 'H', value_name = "HEADER")]
     headers: Vec<String>,
@@ -97,7 +100,13 @@ fn question(args: &ExplainArgs, settings: &Settings) -> Result<Question, String>
         return Err(format!("there is no [issuer.{name}] and no [provider.{name}]"));
     }
     let caller = claims.map(|claims| Caller { claims, voucher });
-    Ok(Question { method, authority, target, client: args.address, headers: headers(&args.headers)?, caller })
+    let certificate = args
+        .certificate
+        .iter()
+        .map(|text| certificate::name(text).map_err(|what| format!("the name {text:?} of a certificate {what}")));
+    let certificate = certificate.collect::<Result<_, _>>()?;
+    let headers = headers(&args.headers)?;
+    Ok(Question { method, authority, target, client: args.address, certificate, headers, caller })
 }
 
 /// The authority, and what follows it byte for byte: a parser of URLs would tidy up what is to be explained.

@@ -15,6 +15,8 @@ type Preset = (&'static str, &'static [(&'static str, Part)]);
 enum Part {
     AccessToken,
     Assertion,
+    /// Of the connection, whoever has signed in: the gateway knows which header says what.
+    Certificate,
     /// A claim of one value, by its name in OpenID Connect Core §5.1.
     Claim(&'static str),
     Email,
@@ -31,12 +33,12 @@ enum Part {
 }
 
 use Part::{
-    AccessToken, Assertion, Claim, Email, Groups, GroupsByBar, ImpersonatedGroups, ImpersonatedUser, Name,
+    AccessToken, Assertion, Certificate, Claim, Email, Groups, GroupsByBar, ImpersonatedGroups, ImpersonatedUser, Name,
     PreferredUsername, Sub, User,
 };
 
 /// The names and separators that each application documents as its own defaults, or shows in its documentation.
-const PRESETS: [Preset; 12] = [
+const PRESETS: [Preset; 13] = [
     (
         "x-forwarded",
         &[
@@ -115,14 +117,28 @@ const PRESETS: [Preset; 12] = [
     // Kubernetes: user impersonation.
     ("k8s-impersonate", &[("impersonate-user", ImpersonatedUser), ("impersonate-group", ImpersonatedGroups)]),
     ("assertion", &[("x-doorward-assertion", Assertion)]),
+    // RFC 9440, and what is in it in words.
+    (
+        CLIENT_CERT,
+        &[
+            ("client-cert", Certificate),
+            ("client-cert-chain", Certificate),
+            ("x-client-cert-subject", Certificate),
+            ("x-client-cert-san", Certificate),
+        ],
+    ),
 ];
+
+const CLIENT_CERT: &str = "client-cert";
 
 /// Kubernetes' own users and groups: no provider may name one (user impersonation, RBAC: "Referring to subjects").
 const KUBERNETES_OWN: &str = "system:";
 
 /// Names that mean something else to the upstream or to HTTP itself.
-const FORBIDDEN: [&str; 25] = [
+const FORBIDDEN: [&str; 29] = [
     "authorization",
+    "client-cert",
+    "client-cert-chain",
     "connection",
     "content-encoding",
     "content-length",
@@ -139,6 +155,8 @@ const FORBIDDEN: [&str; 25] = [
     "trailer",
     "transfer-encoding",
     "upgrade",
+    "x-client-cert-san",
+    "x-client-cert-subject",
     // B-20: the client of a token, and nothing that a person's claim says.
     "x-doorward-client",
     "x-forwarded-for",
@@ -150,13 +168,23 @@ const FORBIDDEN: [&str; 25] = [
     "x-request-id",
 ];
 
+/// What a route's upstream is told.
+#[derive(Default)]
+pub(super) struct Told {
+    pub(super) headers: Vec<IdentityHeader>,
+    /// Of the connection: on a route where nobody is asked who they are, too.
+    pub(super) client_cert: bool,
+}
+
 /// None: not written. `claims` takes each custom claim once.
-pub(super) fn identity(route: &Table<'_>, claims: &mut Vec<CustomClaim>) -> Option<Vec<IdentityHeader>> {
+pub(super) fn identity(route: &Table<'_>, claims: &mut Vec<CustomClaim>) -> Option<Told> {
     let alone = |v: &Value| matches!(v, Value::String(..) | Value::Dict(..));
     let items =
         route.entry("identity").filter(|_| !route.lacks("identity"))?.items("a list of presets and headers", &alone)?;
     let mut headers: Vec<IdentityHeader> = Vec::new();
+    let mut client_cert = false;
     for item in items {
+        client_cert |= item.value.as_str() == Some(CLIENT_CERT);
         let (key, tag) = (item.key.clone(), item.value.tag());
         for header in one(item, claims) {
             if headers.iter().any(|h| h.name == header.name) {
@@ -165,7 +193,7 @@ pub(super) fn identity(route: &Table<'_>, claims: &mut Vec<CustomClaim>) -> Opti
             headers.push(header);
         }
     }
-    Some(headers)
+    Some(Told { headers, client_cert })
 }
 
 pub(super) fn default(claims: &mut Vec<CustomClaim>) -> Vec<IdentityHeader> {
@@ -196,32 +224,33 @@ fn one(item: Entry<'_>, claims: &mut Vec<CustomClaim>) -> Vec<IdentityHeader> {
 
 fn preset(name: &str, claims: &mut Vec<CustomClaim>) -> Option<Vec<IdentityHeader>> {
     let (_, headers) = PRESETS.iter().find(|(preset, _)| *preset == name)?;
-    let header = |(name, part): &(&'static str, Part)| IdentityHeader {
-        name: HeaderName::from_static(name),
-        value: part.value(claims),
-        required: matches!(part, ImpersonatedUser),
+    let header = |(name, part): &(&'static str, Part)| {
+        let (name, required) = (HeaderName::from_static(name), matches!(part, ImpersonatedUser));
+        part.value(claims).map(|value| IdentityHeader { name, value, required })
     };
-    Some(headers.iter().map(header).collect())
+    Some(headers.iter().filter_map(header).collect())
 }
 
 impl Part {
-    fn value(self, claims: &mut Vec<CustomClaim>) -> IdentityValue {
+    /// None: nothing that is known of somebody.
+    fn value(self, claims: &mut Vec<CustomClaim>) -> Option<IdentityValue> {
         let by_bar = || Form::Joined("|".to_owned());
         let (source, form, without) = match self {
-            AccessToken => return IdentityValue::AccessToken,
-            Assertion => return IdentityValue::Assertion,
-            Email => return IdentityValue::Email,
-            Groups => return IdentityValue::Groups,
-            Name => return IdentityValue::Name,
-            PreferredUsername => return IdentityValue::PreferredUsername,
-            Sub => return IdentityValue::Sub,
-            User => return IdentityValue::User,
+            AccessToken => return Some(IdentityValue::AccessToken),
+            Assertion => return Some(IdentityValue::Assertion),
+            Certificate => return None,
+            Email => return Some(IdentityValue::Email),
+            Groups => return Some(IdentityValue::Groups),
+            Name => return Some(IdentityValue::Name),
+            PreferredUsername => return Some(IdentityValue::PreferredUsername),
+            Sub => return Some(IdentityValue::Sub),
+            User => return Some(IdentityValue::User),
             Claim(claim) => (Source::Claim(claim.to_owned()), Form::Single, None),
             GroupsByBar => (Source::Groups, by_bar(), None),
             ImpersonatedGroups => (Source::Groups, Form::Each, Some(KUBERNETES_OWN)),
             ImpersonatedUser => (Source::User, Form::Single, Some(KUBERNETES_OWN)),
         };
-        kept(CustomClaim { source, form, without }, claims)
+        Some(kept(CustomClaim { source, form, without }, claims))
     }
 }
 

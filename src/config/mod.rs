@@ -3,6 +3,7 @@
 //! `layers` merges, `read` asks for keys and collects problems, one file a section says which keys there are, `checks`
 //! says what must hold between sections. Nothing here opens a socket, and no message holds a secret.
 
+pub mod certificate;
 mod checks;
 mod client_auth;
 mod flags;
@@ -128,6 +129,7 @@ fn settings_of(reader: &Reader) -> Settings {
     let sections = rules::Sections {
         providers: providers.iter().map(|p| p.name.clone()).collect(),
         issuers: root.names("issuer"),
+        certificates: server.client_certificates,
     };
     let issuers: Vec<_> = root.chosen("issuer").into_iter().map(|(name, table)| issuer::issuer(name, table)).collect();
     checks::issuer_names(reader, &issuers, &sections.providers);

@@ -1,6 +1,6 @@
 //! `[[route]]`: one route by itself. What two of them may not do together is in `checks`.
 
-use super::identity;
+use super::identity::{self, Told};
 use super::machine;
 use super::problem::Reason;
 use super::read::Table;
@@ -49,14 +49,24 @@ pub(super) fn route(mut table: Table<'_>, context: &Context<'_>, claims: &mut Ve
     let methods = table.list("methods", method).unwrap_or_default();
     let word = word(&table);
     let access = access(&table, word, context);
-    let identity = identity::identity(&table, claims);
+    let told = identity::identity(&table, claims);
     if word == Word::Public {
-        refuse_on_public(&table);
+        refuse_on_public(&table, told.as_ref());
     }
-    let identity = identity.unwrap_or_else(|| match word {
-        Word::Public | Word::Deny => Vec::new(),
-        Word::Optional | Word::Authenticated | Word::Policy => identity::default(claims),
+    let told = told.unwrap_or_else(|| match word {
+        Word::Public | Word::Deny => Told::default(),
+        Word::Optional | Word::Authenticated | Word::Policy => {
+            Told { headers: identity::default(claims), client_cert: false }
+        }
     });
+    let Told { headers: identity, client_cert } = told;
+    if client_cert && !context.sections.certificates {
+        table.problem(
+            "identity",
+            "has the preset client-cert, and no client is asked for a certificate",
+            "Write client_ca in [server.tls], or remove the preset.",
+        );
+    }
     if word == Word::Optional && identity::needs_somebody(&identity) {
         table.problem(
             "identity",
@@ -89,6 +99,7 @@ pub(super) fn route(mut table: Table<'_>, context: &Context<'_>, claims: &mut Ve
         methods,
         access,
         identity,
+        client_cert,
         name,
     };
     if route.raw_path {
@@ -261,9 +272,11 @@ fn mode(table: &Table<'_>, word: Word) -> Mode {
     mode.unwrap_or(Mode::Enforce)
 }
 
-fn refuse_on_public(table: &Table<'_>) {
+fn refuse_on_public(table: &Table<'_>, told: Option<&Told>) {
+    // A connection has its certificate, whoever it is from.
+    let of_connections = told.is_some_and(|told| told.client_cert && told.headers.is_empty());
     for key in ["identity", "machine", "require"] {
-        if table.has(key) {
+        if table.has(key) && !(key == "identity" && of_connections) {
             table.problem(
                 key,
                 "has no effect on a public route: nobody is asked who they are",

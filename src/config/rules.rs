@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use figment::value::Value;
 use ipnet::IpNet;
 
+use super::certificate;
 use super::problem::Reason;
 use super::read::{Entry, Table};
 use super::route::method;
@@ -16,6 +17,8 @@ use super::values;
 pub(super) struct Sections {
     pub(super) providers: Vec<String>,
     pub(super) issuers: Vec<String>,
+    /// Clients are asked for certificates.
+    pub(super) certificates: bool,
 }
 
 /// How deep the tables of `claim` may nest: deeper than any token.
@@ -56,8 +59,8 @@ fn rule(table: Table<'_>, sections: &Sections) -> Rule {
             &table.key,
             table.tag(),
             "is an empty rule, which would match everybody",
-            "Write at least one of user, email, email_domain, group, claim, scope, provider, issuer, client, network, \
-             method.",
+            "Write at least one of user, email, email_domain, group, claim, scope, provider, issuer, client, certificate, \
+             network, method.",
         );
     }
     let rule = Rule {
@@ -83,6 +86,14 @@ fn rule(table: Table<'_>, sections: &Sections) -> Rule {
             ))
         }),
         client: names(&table, "client", any),
+        certificate: names(&table, "certificate", |text| match sections.certificates {
+            true => certificate::name(text).map_err(|what| Reason::new(what, certificate::HINT)),
+            // SECURITY: a `deny` that matches nobody is none.
+            false => Err(Reason::new(
+                "is in no client's certificate: none is asked for",
+                "Write client_ca in [server.tls], or remove it.",
+            )),
+        }),
         network: names(&table, "network", network),
         method: names(&table, "method", method),
     };

@@ -20,6 +20,8 @@ pub(super) struct Read {
     /// None: reported. `server` then holds a stand-in.
     pub(super) public_url: Option<Origin>,
     pub(super) insecure: bool,
+    /// Clients are asked for certificates.
+    pub(super) client_certificates: bool,
 }
 
 pub(super) fn server(table: Table<'_>) -> Read {
@@ -32,6 +34,8 @@ pub(super) fn server(table: Table<'_>) -> Read {
         None => vec![Listen::Tcp(SocketAddr::from(([0, 0, 0, 0], 4180)))],
     };
     let public_url = public_url(&table, &listen);
+    let tls = table.table("tls");
+    let client_certificates = tls.as_ref().is_some_and(|tls| !tls.lacks("client_ca"));
     let server = Server {
         public_url: public_url.clone().unwrap_or_else(|| Origin::new(Scheme::Https, "unset.invalid", 443)),
         prefix: table.parse("prefix", values::prefix_below_root).unwrap_or_else(|| DEFAULT_PREFIX.to_owned()),
@@ -42,7 +46,7 @@ pub(super) fn server(table: Table<'_>) -> Read {
         reload_interval: table.duration("reload_interval", seconds(10)),
         state_dir: table.text("state_dir").map_or_else(|| state_dir(table.reader()), PathBuf::from),
         workers: usize::try_from(table.integer("workers", 0..=1024, 0)).unwrap_or(0),
-        tls: table.table("tls").and_then(tls::tls),
+        tls: tls.and_then(tls::tls),
         limits: limits::limits(table.section("limits")),
         show_rule: table.boolean("show_rule", false),
         listen,
@@ -60,7 +64,7 @@ pub(super) fn server(table: Table<'_>) -> Read {
     each_address_once(&table, &server);
     redirects_lead_to_https(&table, &server, public_url.as_ref());
     table.close(&[]);
-    Read { server, public_url, insecure }
+    Read { server, public_url, insecure, client_certificates }
 }
 
 /// None: no admin listener.

@@ -58,6 +58,14 @@ pub fn admit<'a>(gateway: &Gateway, conn: &Conn, parts: &Parts, raw: &'a str) ->
     let seen = forwarded::read(&parts.headers, conn.peer, &gateway.trust)?;
     let text = seen.host.as_deref().map_or_else(|| host.to_str().map_err(|_| bad("an invalid Host")), Ok)?;
     let name = canonical_host(text)?;
+    // SECURITY: PX-17. The connection began as another host's: what that one's certificate promised need not hold here.
+    // PERF: asked once for each site of a connection. A proxy that is trusted speaks for every host.
+    if !trusted && conn.handshake.as_ref().is_some_and(|handshake| handshake.is_misdirected(&name.name)) {
+        return Err(Refusal::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "this host has another certificate than the connection began with",
+        ));
+    }
     let site = Arc::new(Site::new(&name, seen.proto, &gateway.settings.server.public_url, &gateway.table));
     if !trusted {
         conn.keep_site(host, gateway.epoch, &site);

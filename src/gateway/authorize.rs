@@ -88,7 +88,9 @@ pub fn decide<T: Trace>(rules: &Rules, exchange: &Exchange, headers: &HeaderMap,
 
 fn by_policy<T: Trace>(rules: &Rules, exchange: &Exchange, who: Option<Who<'_>>, trace: &mut T) -> Verdict {
     let Some(policy) = &rules.policy else { return Verdict::Deny(Reason::NoPolicy) };
-    let nobody = Facts::anonymous(exchange.client, exchange.method());
+    // Like the address it is the connection's, whoever is signed in.
+    let certificate = exchange.conn.certificate_names();
+    let nobody = Facts { certificate, ..Facts::anonymous(exchange.client, exchange.method()) };
     let decision = policy.decide(&who.map_or(nobody, |who| facts(who, nobody)), trace);
     match (decision, who) {
         (Decision::Allow, None) => Verdict::Allow,

@@ -2,17 +2,18 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::header::HeaderValue;
 use tokio_util::task::TaskTracker;
 
+use super::certificate;
 use super::overload::Requests;
 use super::site::Site;
 use crate::http::forwarded::address_value;
 use crate::net::crowd::Place;
-use crate::net::tls::Handshake;
+use crate::net::tls::{ClientCertificate, Handshake};
 use crate::session::Session;
 use crate::telemetry::access::Sink;
 use crate::telemetry::metrics::Metrics;
@@ -68,6 +69,8 @@ pub struct Conn {
     /// None: no TLS of ours.
     pub handshake: Option<Handshake>,
     pub worker: Arc<Worker>,
+    /// PERF: boxed, as few connections have any.
+    certificate_headers: OnceLock<Box<certificate::Headers>>,
     memo: Mutex<Memo>,
     phase: AtomicU8,
     /// When the phase began, milliseconds since `opened`.
@@ -114,6 +117,7 @@ impl Conn {
             handshake,
             address: address_value(peer),
             worker,
+            certificate_headers: OnceLock::new(),
             memo: Mutex::default(),
             phase: AtomicU8::new(IDLE),
             since: AtomicU64::new(0),
@@ -122,6 +126,21 @@ impl Conn {
             opened: Instant::now(),
             _open: open,
         }
+    }
+
+    /// What the client's certificate is known by.
+    pub fn certificate_names(&self) -> &[String] {
+        self.certificate().map_or(&[], |certificate| &certificate.names)
+    }
+
+    pub fn certificate(&self) -> Option<&ClientCertificate> {
+        self.handshake.as_ref()?.client.as_deref()
+    }
+
+    /// What an upstream is told of it.
+    pub fn certificate_headers(&self) -> Option<&certificate::Headers> {
+        let certificate = self.certificate()?;
+        Some(self.certificate_headers.get_or_init(|| Box::new(certificate::Headers::of(certificate))))
     }
 
     /// The site that this Host field stood for, in this epoch of the configuration.

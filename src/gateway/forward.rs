@@ -199,6 +199,11 @@ pub(super) fn prepare(
     if let Some(who) = exchange.who() {
         rules.identify(who, &gateway.stamp(exchange, site), headers)?;
     }
+    if rules.settings.client_cert
+        && let Some(certificate) = conn.certificate_headers()
+    {
+        certificate.put(headers);
+    }
     if !headers.get(&TRACEPARENT).is_some_and(is_traceparent) {
         headers.insert(TRACEPARENT, traceparent());
     }

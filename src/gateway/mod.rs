@@ -20,6 +20,7 @@ pub mod authenticate;
 pub mod authorize;
 pub mod bearer;
 pub mod body;
+pub mod certificate;
 pub mod challenge;
 pub mod choice;
 pub mod conn;

@@ -64,8 +64,11 @@ impl Managed {
 /// What the presets set, and what else applications and their libraries take for a word about who somebody is, whether
 /// or not a route of this configuration sets it.
 const IDENTITY: &[&str] = &[
+    "cert-chain",
     "cf-access-authenticated-user-email",
     "cf-access-jwt-assertion",
+    "client-cert",
+    "client-cert-chain",
     "impersonate-group",
     "impersonate-uid",
     "impersonate-user",
@@ -73,9 +76,16 @@ const IDENTITY: &[&str] = &[
     "remote-groups",
     "remote-name",
     "remote-user",
+    "ssl-cert",
+    "x-arr-clientcert",
+    "x-client-cert",
+    "x-client-certificate",
+    "x-client-dn",
+    "x-client-verify",
     "x-doorward-assertion",
     "x-doorward-client",
     "x-forwarded-access-token",
+    "x-forwarded-client-cert",
     "x-forwarded-displayname",
     "x-forwarded-email",
     "x-forwarded-groups",
@@ -83,20 +93,29 @@ const IDENTITY: &[&str] = &[
     "x-forwarded-mail",
     "x-forwarded-name",
     "x-forwarded-preferred-username",
+    "x-forwarded-tls-client-cert",
+    "x-forwarded-tls-client-cert-info",
     "x-forwarded-user",
     "x-goog-iap-jwt-assertion",
     "x-proxy-roles",
     "x-proxy-user",
 ];
 
-/// `remote-user-` is NetBox's, `x-proxy-ext-` OpenSearch's; `x-amzn-oidc-`, `x-goog-authenticated-user-`, `x-pomerium-`
-/// and `x-ssl-client-` other gateways' (HX-20).
+/// `remote-user-` is NetBox's, `x-proxy-ext-` OpenSearch's; `x-amzn-oidc-`, `x-goog-authenticated-user-` and `x-pomerium-`
+/// other gateways' (HX-20). The rest is what proxies say of a client's certificate: Apache, nginx and their kin
+/// (`ssl-client-`, `x-ssl-client-`), AWS (`x-amzn-mtls-`), Cloudflare (`cf-client-cert-`), WebLogic.
 const IDENTITY_PREFIXES: &[&str] = &[
+    "cert-chain-",
+    "cf-client-cert-",
     "impersonate-extra-",
     "remote-user-",
+    "ssl-client-",
+    "wl-proxy-client-",
+    "x-amzn-mtls-",
     "x-amzn-oidc-",
     "x-auth-request-",
     "x-authentik-",
+    "x-client-cert-",
     "x-goog-authenticated-user-",
     "x-pomerium-",
     "x-proxy-ext-",
@@ -104,46 +123,50 @@ const IDENTITY_PREFIXES: &[&str] = &[
     "x-webauth-",
 ];
 
-/// Names and prefixes in the spelling that `fold` gives.
+/// Names and prefixes in the spelling that `fold` gives, by their first byte.
 #[derive(Clone, Debug)]
-struct NameSet {
+struct NameSet(Box<[OfByte; 128]>);
+
+#[derive(Clone, Debug, Default)]
+struct OfByte {
+    /// PERF: the lengths that can match at all, one bit each, the last one "and longer". Ordinary browser headers end here
+    /// without a comparison, and the others are compared with few.
+    lengths: u64,
     names: Vec<Box<str>>,
     prefixes: Vec<Box<str>>,
-    /// PERF: for each first byte the lengths that can match at all, one bit each, the last one "and longer". Ordinary
-    /// browser headers end here without a comparison.
-    lengths: Box<[u64; 128]>,
 }
 
 impl Default for NameSet {
     fn default() -> Self {
-        Self { names: Vec::new(), prefixes: Vec::new(), lengths: Box::new([0; 128]) }
+        Self(Box::new(std::array::from_fn(|_| OfByte::default())))
     }
 }
 
 impl NameSet {
     fn insert(&mut self, name: &str) {
-        self.note(name, |bit| bit);
-        self.names.push(name.bytes().map(|b| char::from(fold(b))).collect());
+        if let Some(of) = self.of(name) {
+            of.lengths |= length_bit(name);
+            of.names.push(name.bytes().map(|b| char::from(fold(b))).collect());
+        }
     }
 
     fn insert_prefix(&mut self, prefix: &str) {
-        self.note(prefix, |bit| !(bit - 1));
-        self.prefixes.push(prefix.into());
+        if let Some(of) = self.of(prefix) {
+            of.lengths |= !(length_bit(prefix) - 1);
+            of.prefixes.push(prefix.into());
+        }
     }
 
-    fn note(&mut self, text: &str, lengths: impl Fn(u64) -> u64) {
-        if let Some(mask) = text.bytes().next().and_then(|b| self.lengths.get_mut(usize::from(fold(b)))) {
-            *mask |= lengths(length_bit(text));
-        }
+    fn of(&mut self, text: &str) -> Option<&mut OfByte> {
+        text.bytes().next().and_then(|b| self.0.get_mut(usize::from(fold(b))))
     }
 
     fn contains(&self, name: &str) -> bool {
-        let mask = name.bytes().next().and_then(|b| self.lengths.get(usize::from(fold(b)))).copied().unwrap_or(0);
-        if mask & length_bit(name) == 0 {
+        let Some(of) = name.bytes().next().and_then(|b| self.0.get(usize::from(fold(b)))) else { return false };
+        if of.lengths & length_bit(name) == 0 {
             return false;
         }
-        self.names.iter().any(|n| n.len() == name.len() && begins(name, n))
-            || self.prefixes.iter().any(|p| begins(name, p))
+        of.names.iter().any(|n| n.len() == name.len() && begins(name, n)) || of.prefixes.iter().any(|p| begins(name, p))
     }
 }
 

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value};
 
+use super::binding;
 use crate::provider::checks::{Fault, bounded, date, not_before, require, text};
 
 /// Seconds that an answer without `exp` is good for.
@@ -30,8 +31,7 @@ pub(super) fn check(
         require(iat <= at + tolerance, "iat lies in the future: compare the clocks")?;
     }
     not_before(&claims, at + tolerance)?;
-    // SECURITY: DP-05, MT-02. Bound to a key, of which nobody asks a proof here.
-    require(!claims.contains_key("cnf"), "cnf: the token is bound to a key, and no proof of it is checked")?;
+    binding::certificate(&claims)?;
     // SECURITY: JX-26. Refresh tokens are active too, and ID tokens where the provider takes them for tokens.
     let says = |name: &str, wanted: &[&str]| {
         let fits = |is: &str| wanted.iter().any(|wanted| is.eq_ignore_ascii_case(wanted));
@@ -87,6 +87,7 @@ mod tests {
             json!({"iat": NOW + 31}),
             json!({"iat": "x"}),
             json!({"cnf": {"jkt": "x"}}),
+            json!({"cnf": {"x5t#S256": "x"}}),
             json!({"token_type": "DPoP"}),
             json!({"token_type": "refresh_token"}),
             json!({"typ": "Refresh"}),

@@ -1,9 +1,10 @@
 //! Machines: who a token in `Authorization` speaks for. `credentials` reads the field, `token` checks a signed token,
-//! `introspection` what a provider says of an opaque one, `principal` makes a `Machine` of its claims, `judge` and `lookup`
-//! remember what was found out and bound what strangers can cost.
+//! `introspection` what a provider says of an opaque one, `binding` whose it must be; `principal` makes a `Machine` of its
+//! claims, `judge` and `lookup` remember what was found out and bound what strangers can cost.
 //!
 //! Nothing here decides what a machine may do, and no token is ever logged, or remembered under anything but its hash.
 
+mod binding;
 pub mod credentials;
 mod introspection;
 pub mod judge;
@@ -36,6 +37,8 @@ pub struct Machine {
     pub scopes: Vec<String>,
     /// For whom the token is meant: looked at anew for each route.
     pub audience: Vec<String>,
+    /// The thumbprint of the certificate that the token is bound to.
+    pub certificate: Option<Box<str>>,
     /// Unix milliseconds; the tolerance for clocks is in it.
     pub expires_ms: u64,
     pub token: Secret,

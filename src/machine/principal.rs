@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::Machine;
+use super::{Machine, binding};
 use crate::config::settings::{Claims, CustomClaim};
 use crate::http::headers::encode_value;
 use crate::provider::checks::{Fault, bounded, date, require};
@@ -51,6 +51,7 @@ impl Machine {
             client_header: client.map(encode_value),
             scopes: scopes(claims)?,
             audience: strings(claims.get("aud")),
+            certificate: binding::certificate(claims)?.map(Box::from),
             // Of a date, which is bounded.
             expires_ms: ((exp + source.skew as f64) * 1000.0) as u64,
             headers: Headers::of(&identity, source.custom),
@@ -63,6 +64,8 @@ impl Machine {
     pub(super) fn from_person(claims: &Map<String, Value>, source: &Source<'_>, token: Secret) -> Result<Self, Fault> {
         let mut person = claims.clone();
         CLIENT.iter().for_each(|name| drop(person.remove(*name)));
+        // Of a key that would prove something else than a password does.
+        person.remove("cnf");
         Self::from_claims(&person, source, token)
     }
 

@@ -5,6 +5,7 @@
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
+use super::binding;
 use super::credentials::MAX_TOKEN;
 use crate::crypto::jwk::KeySet;
 use crate::crypto::jws::{self, Refusal};
@@ -48,8 +49,7 @@ pub(super) fn validate(token: &str, keys: &KeySet, expect: &Expect<'_>) -> Resul
     let ours = expect.audience.is_empty() || audience.iter().any(|aud| expect.audience.iter().any(|a| a == aud));
     require(ours, "aud is none of the issuer's configured audience")?;
     times(&claims, expect)?;
-    // SECURITY: DP-05, MT-02. Bound to a key of its holder, of which nobody asks a proof here.
-    require(!claims.contains_key("cnf"), "cnf: the token is bound to a key, and no proof of it is checked")?;
+    binding::certificate(&claims)?;
     if rfc9068 {
         // AT-02: with those above, every claim that §2.2 requires.
         require(claims.contains_key("iat"), "iat is missing")?;

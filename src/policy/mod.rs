@@ -22,7 +22,7 @@ use rule::{Email, Rule};
 /// What a decision is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    /// Somebody vouches for who this is. Without, only `network` and `method` are read.
+    /// Somebody vouches for who this is. Without, only `certificate`, `network` and `method` are read.
     pub known: bool,
     /// None: nobody, or a service (B-20).
     pub user: Option<&'a str>,
@@ -38,6 +38,8 @@ pub struct Facts<'a> {
     pub provider: Option<&'a str>,
     /// Of a token: the name of the section that issued it.
     pub issuer: Option<&'a str>,
+    /// Of the connection: every name in the certificate that the client showed, as `config::certificate` spells them.
+    pub certificate: &'a [String],
     /// Canonical: never an IPv4 address written as IPv6.
     pub network: IpAddr,
     pub method: &'a str,
@@ -57,6 +59,7 @@ impl<'a> Facts<'a> {
             client: None,
             provider: None,
             issuer: None,
+            certificate: &[],
             network,
             method,
         }
@@ -74,7 +77,7 @@ pub enum Decision {
     Deny(Refusal),
     /// Signed in and refused, where refusals of people are only watched.
     Observe(Refusal),
-    /// Nobody is known, and no rule about network and method alone says yes or no.
+    /// Nobody is known, and no rule about certificate, network and method alone says yes or no.
     SignIn,
     /// It hangs on a claim that was never looked for.
     Unknown,

@@ -10,7 +10,7 @@ use crate::config::settings;
 pub(super) struct Rule {
     /// PERF: only what was written.
     conditions: Box<[Condition]>,
-    /// Only of `network` and `method`: judged before anybody has signed in.
+    /// Only of `certificate`, `network` and `method`: judged before anybody has signed in.
     early: bool,
 }
 
@@ -25,6 +25,7 @@ enum Condition {
     Provider(Names),
     Issuer(Names),
     Client(Names),
+    Certificate(Names),
     Network(Box<[IpNet]>),
     Method(Names),
 }
@@ -41,6 +42,7 @@ impl Rule {
         add(&rule.provider, Condition::Provider);
         add(&rule.issuer, Condition::Issuer);
         add(&rule.client, Condition::Client);
+        add(&rule.certificate, Condition::Certificate);
         add(&rule.scope, Condition::Scope);
         add(&rule.user, Condition::User);
         add(&rule.group, Condition::Group);
@@ -55,7 +57,9 @@ impl Rule {
         }
         let claims = rule.claims.iter().map(|(path, texts)| Condition::Claim(path.as_str().into(), Names::new(texts)));
         conditions.extend(claims);
-        let early = conditions.iter().all(|c| matches!(c, Condition::Network(_) | Condition::Method(_)));
+        let early =
+            |c: &Condition| matches!(c, Condition::Certificate(_) | Condition::Network(_) | Condition::Method(_));
+        let early = conditions.iter().all(early);
         Self { conditions: conditions.into(), early }
     }
 
@@ -92,6 +96,7 @@ impl Condition {
             Self::Provider(names) => is(facts.provider.is_some_and(|provider| names.contains(provider))),
             Self::Issuer(names) => is(facts.issuer.is_some_and(|issuer| names.contains(issuer))),
             Self::Client(names) => is(facts.client.is_some_and(|client| names.contains(client))),
+            Self::Certificate(names) => is(names.meet(facts.certificate)),
             Self::Network(networks) => is(networks.iter().any(|network| network.contains(&facts.network))),
             Self::Method(names) => is(names.contains(facts.method)),
         }

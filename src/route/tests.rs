@@ -24,6 +24,7 @@ fn route(host: &str, path: &str, methods: &[&str]) -> Route {
         access: Access::Public,
         unauthenticated: Unauthenticated::Auto,
         providers: Vec::new(),
+        client_cert: false,
         identity: Vec::new(),
         require: Require::default(),
         origins: Vec::new(),

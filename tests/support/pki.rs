@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::client::{ClientSessionMemoryCache, Resumption};
+use rustls::client::{ClientSessionMemoryCache, Resumption, WantsClientCert};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, StreamOwned};
 
 use super::Answer;
 use super::browser::read;
@@ -45,19 +45,30 @@ impl Pki {
         std::fs::write(self.path(cert), certificate.pem()).unwrap();
         std::fs::write(self.path(key), pair.serialize_pem()).unwrap();
     }
+
+    /// The settings of a client that trusts this authority and shows a certificate of it.
+    pub fn shows(&self, params: CertificateParams) -> ClientConfig {
+        let pair = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&pair, &self.ca).unwrap();
+        let key = PrivateKeyDer::try_from(pair.serialize_der()).unwrap();
+        trusting(&self.path("ca.pem")).with_client_auth_cert(vec![certificate.der().clone()], key).unwrap()
+    }
 }
 
 /// The settings of a client that trusts `ca` only. Clones resume each other's sessions.
 pub fn client(ca: &Path) -> ClientConfig {
+    let mut config = trusting(ca).with_no_client_auth();
+    config.resumption = Resumption::store(Arc::new(ClientSessionMemoryCache::new(32)));
+    config
+}
+
+fn trusting(ca: &Path) -> ConfigBuilder<ClientConfig, WantsClientCert> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
-    let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+    ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.resumption = Resumption::store(Arc::new(ClientSessionMemoryCache::new(32)));
-    config
 }
 
 /// A connection over TLS that stays open.
@@ -79,7 +90,13 @@ impl Connection {
     }
 
     pub fn get(&mut self, path: &str) -> std::io::Result<Answer> {
-        let head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nAccept: text/html\r\n\r\n", self.host);
+        let host = self.host.clone();
+        self.ask(&format!("GET {path}"), &host, "")
+    }
+
+    /// `what`: method and target; `more`: whole lines.
+    pub fn ask(&mut self, what: &str, host: &str, more: &str) -> std::io::Result<Answer> {
+        let head = format!("{what} HTTP/1.1\r\nHost: {host}\r\nAccept: text/html\r\n{more}\r\n");
         self.tls.get_mut().write_all(head.as_bytes())?;
         read(&mut self.tls, "GET").ok_or_else(|| std::io::Error::other("no answer"))
     }

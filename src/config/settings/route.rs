@@ -24,6 +24,8 @@ pub struct Route {
     /// sign-in.
     pub providers: Vec<usize>,
     pub identity: Vec<IdentityHeader>,
+    /// What the client's certificate says goes upstream too, whoever has signed in.
+    pub client_cert: bool,
     pub require: Require,
     /// Extra WebSocket origins; empty = the request's own only.
     pub origins: Vec<Origin>,
@@ -149,6 +151,8 @@ pub struct Rule {
     /// `[issuer.NAME]` or `[provider.NAME]`: who issued the token of the request. Nobody with a cookie has one.
     pub issuer: Vec<String>,
     pub client: Vec<String>,
+    /// As `config::certificate` spells them.
+    pub certificate: Vec<String>,
     pub network: Vec<IpNet>,
     pub method: Vec<String>,
 }

@@ -38,6 +38,7 @@ fn machine(identity: Identity, client: Option<&str>) -> Machine {
         client_header: None,
         scopes: Vec::new(),
         audience: vec!["api".into()],
+        certificate: None,
         expires_ms: u64::MAX,
         token: Secret::new("token"),
     }

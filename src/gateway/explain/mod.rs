@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::admit::{Admitted, admit};
 use super::authorize::{Verdict, decide};
+use super::certificate::CLIENT_CERT;
 use super::conn::{Conn, Open, Worker};
 use super::exchange::{Begin, Exchange};
 use super::route::{self, Head, Nowhere, Routed};
@@ -27,6 +28,7 @@ use super::{Gateway, X_REQUEST_ID, endpoints, forward, resource};
 use crate::clock;
 use crate::config::settings::{Access, IdentityValue, Mode, Unauthenticated};
 use crate::error::Error;
+use crate::net::tls::{ClientCertificate, Handshake};
 use crate::policy::{Answer, List, Trace};
 use crate::provider::Provider;
 use crate::secret::Secret;
@@ -43,6 +45,8 @@ pub struct Question {
     pub target: PathAndQuery,
     /// The client's address.
     pub client: IpAddr,
+    /// The names in the client's certificate, as `config::certificate` spells them; empty = it shows none.
+    pub certificate: Vec<String>,
     pub headers: HeaderMap,
     /// `None` = nobody has signed in.
     pub caller: Option<Caller>,
@@ -273,7 +277,9 @@ fn begin(gateway: &Gateway, question: &Question) -> Result<(Parts, Exchange), St
     // As `handle` does, for what the exchange gives back at its end.
     worker.requests.enter(usize::MAX);
     let open = Open::new(&Arc::new(AtomicUsize::new(0)), &gateway.metrics);
-    let conn = Arc::new(Conn::new(question.client.to_canonical(), None, Arc::new(worker), open));
+    let shown = (!question.certificate.is_empty()).then(|| ClientCertificate::supposed(question.certificate.clone()));
+    let handshake = shown.map(|shown| Handshake { client: Some(Arc::new(shown)), ..Handshake::default() });
+    let conn = Arc::new(Conn::new(question.client.to_canonical(), handshake, Arc::new(worker), open));
     let exchange = Exchange::begin(Begin {
         conn: &conn,
         method: &parts.method,
@@ -305,7 +311,11 @@ fn bring_token(gateway: &Gateway, rules: &Rules, exchange: &mut Exchange, caller
         Voucher::Issuer(name) => Some(name.as_str()),
         Voucher::Guess | Voucher::Provider(_) => None,
     };
-    exchange.machine = Some(machines.suppose(&tokens.settings, &caller.claims, section)?);
+    let machine = machines.suppose(&tokens.settings, &caller.claims, section)?;
+    // Of a certificate that is made up of names, no token can say that it is bound to it: it is supposed to be.
+    let supposed = exchange.conn.certificate().and(machine.certificate.as_deref());
+    machine.holds_over(supposed)?;
+    exchange.machine = Some(machine);
     Ok(())
 }
 
@@ -401,6 +411,9 @@ fn sent(
 ) -> Result<Sent, Error> {
     let mut headers = parts.headers.clone();
     forward::prepare(gateway, exchange, admitted, rules, &mut headers, None)?;
+    if rules.settings.client_cert && exchange.conn.certificate().is_some() {
+        headers.insert(CLIENT_CERT, HeaderValue::from_static("(certificate)"));
+    }
     match forward::presented(rules, exchange) {
         None => {}
         // Which one it would be is the provider's to say.

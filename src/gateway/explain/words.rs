@@ -50,6 +50,7 @@ pub(super) fn rule(rule: &Rule) -> String {
         ("provider", &rule.provider),
         ("issuer", &rule.issuer),
         ("client", &rule.client),
+        ("certificate", &rule.certificate),
         ("network", &networks),
         ("method", &rule.method),
     ] {

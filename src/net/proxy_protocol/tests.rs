@@ -165,6 +165,8 @@ fn nearly() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// However the bytes come, the answer is the same, and no step asks for more than the header has.
     #[test]
     fn any_bytes_are_read_one_way(bytes in nearly(), cut in 1_usize..40) {

@@ -2,6 +2,7 @@
 //! certificates of clients. And the certificate that Doorward itself shows where it is the client. Never what is said over
 //! it.
 
+mod client;
 mod files;
 mod hello;
 pub mod names;
@@ -18,7 +19,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
@@ -31,6 +31,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::config::settings::{ClientCertificates, Tls, TlsVersion};
 use crate::net::listen::Io;
+pub use client::ClientCertificate;
 use table::Table;
 
 /// What clients may choose by ALPN, dearest first.
@@ -50,12 +51,6 @@ pub struct Handshake {
     pub client: Option<Arc<ClientCertificate>>,
     /// The certificates, one of which was shown.
     pub table: Option<Arc<Table>>,
-}
-
-/// A client's certificate, leaf first.
-#[derive(Debug)]
-pub struct ClientCertificate {
-    pub chain: Vec<CertificateDer<'static>>,
 }
 
 /// Takes TLS connections, with one set of certificates.
@@ -162,7 +157,7 @@ impl Acceptor {
         }
         match done {
             Ok(Ok(stream)) => {
-                let handshake = Handshake::of(stream.get_ref().1, &self.table);
+                let handshake = Handshake::of(stream.get_ref().1, &self.table).map_err(Failed::Broken)?;
                 Ok((stream, handshake))
             }
             Ok(Err(error)) => Err(Failed::Broken(error)),
@@ -182,17 +177,16 @@ impl Tickets {
 }
 
 impl Handshake {
-    /// What `connection` says of its handshake, which is complete.
-    fn of(connection: &ServerConnection, table: &Arc<Table>) -> Self {
+    /// What `connection` says of its handshake, which is complete. Fails where the client's certificate cannot be read.
+    fn of(connection: &ServerConnection, table: &Arc<Table>) -> io::Result<Self> {
         let chain = connection.peer_certificates().filter(|chain| !chain.is_empty());
-        Self {
+        let client = chain.map(|chain| ClientCertificate::new(chain.iter().map(|c| c.clone().into_owned()).collect()));
+        Ok(Self {
             server_name: connection.server_name().map(|name| Arc::from(name.to_ascii_lowercase())),
             http2: connection.alpn_protocol() == Some(b"h2"),
-            client: chain.map(|chain| {
-                Arc::new(ClientCertificate { chain: chain.iter().map(|c| c.clone().into_owned()).collect() })
-            }),
+            client: client.transpose().map_err(io::Error::other)?.map(Arc::new),
             table: Some(Arc::clone(table)),
-        }
+        })
     }
 
     /// See `Table::is_misdirected`.

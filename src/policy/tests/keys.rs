@@ -7,6 +7,7 @@ use super::*;
 struct World {
     groups: Vec<String>,
     scopes: Vec<String>,
+    certificate: Vec<String>,
     claims: BTreeMap<String, Vec<String>>,
 }
 
@@ -16,6 +17,7 @@ impl World {
         Self {
             groups: strings(&["Staff", "Admins"]),
             scopes: strings(&["read", "write"]),
+            certificate: strings(&["dns:build.example.com", "subject:CN=build,O=Example"]),
             claims: claims.into_iter().map(|(path, texts)| (path.to_owned(), strings(&texts))).collect(),
         }
     }
@@ -32,6 +34,7 @@ impl World {
             client: Some("robot"),
             provider: Some("main"),
             issuer: Some("ci"),
+            certificate: &self.certificate,
             network: IpAddr::from([10, 1, 2, 3]),
             method: "POST",
         }
@@ -142,6 +145,32 @@ fn client_allows_and_denies() {
         &rule(|r| r.client = strings(&["robot"])),
         &["Robot", "u1", "robot2"].map(|c| rule(|r| r.client = strings(&[c]))),
     );
+}
+
+#[test]
+fn certificate_allows_and_denies() {
+    let certificate = |name: &str| rule(|r| r.certificate = strings(&[name]));
+    let others = ["dns:example.com", "dns:build.example.co", "subject:CN=build", "uri:build.example.com", "robot"];
+    means(&rule(|r| r.certificate = strings(&["dns:x", "dns:build.example.com"])), &others.map(certificate));
+    means(&certificate("subject:CN=build,O=Example"), &others.map(certificate));
+}
+
+#[test]
+fn a_certificate_needs_no_sign_in_and_nobody_has_anothers() {
+    let names = strings(&["uri:spiffe://example.com/build"]);
+    let shown = Facts { certificate: &names, ..nobody() };
+    let rule = rule(|r| r.certificate = names.clone());
+    let decide =
+        |policy: &settings::Policy, facts: &Facts<'_>| Policy::new(policy, Mode::Enforce).decide(facts, &mut ());
+    assert_eq!(decide(&allow(vec![rule.clone()]), &shown), Decision::Allow);
+    assert_eq!(decide(&deny(vec![rule.clone()]), &shown), denied("deny[1]"));
+    assert_eq!(decide(&allow(vec![rule.clone()]), &nobody()), Decision::SignIn);
+    assert_eq!(decide(&deny(vec![rule.clone()]), &nobody()), Decision::SignIn);
+    let with = |method: &str| settings::Rule { method: strings(&[method]), ..rule.clone() };
+    assert_eq!(decide(&allow(vec![with("GET")]), &shown), Decision::Allow);
+    assert_eq!(decide(&allow(vec![with("POST")]), &shown), Decision::SignIn);
+    let of_somebody = settings::Rule { user: strings(&["u1"]), ..rule.clone() };
+    assert_eq!(decide(&allow(vec![of_somebody]), &shown), Decision::SignIn, "and a person");
 }
 
 #[test]

@@ -21,6 +21,7 @@ struct Somebody {
     scopes: Vec<String>,
     client: Option<String>,
     issuer: Option<String>,
+    certificate: Vec<String>,
     network: IpAddr,
     method: String,
 }
@@ -42,6 +43,7 @@ fn naive_rule(rule: &settings::Rule, who: &Somebody, allow: bool) -> bool {
         && has(&rule.provider, &Some("main".to_owned()))
         && has(&rule.issuer, &who.issuer)
         && has(&rule.client, &who.client)
+        && any(&rule.certificate, &who.certificate)
         && (rule.network.is_empty() || rule.network.iter().any(|n| n.contains(&who.network)))
         && (rule.method.is_empty() || rule.method.contains(&who.method))
 }
@@ -55,7 +57,12 @@ fn naive(policy: &settings::Policy, who: &Somebody) -> bool {
 
 fn naive_anonymous(policy: &settings::Policy, who: &Somebody) -> Decision {
     let early = |rule: &settings::Rule| {
-        let only = settings::Rule { network: rule.network.clone(), method: rule.method.clone(), ..Default::default() };
+        let only = settings::Rule {
+            certificate: rule.certificate.clone(),
+            network: rule.network.clone(),
+            method: rule.method.clone(),
+            ..Default::default()
+        };
         format!("{rule:?}") == format!("{only:?}") && naive_rule(rule, who, false)
     };
     match policy.deny.iter().position(early) {
@@ -109,13 +116,16 @@ prop_compose! {
         provider in some_of(&["main", "other"]),
         issuer in some_of(&["main", "ci"]),
         client in some_of(&["c1", "c2"]),
+        certificate in some_of(&["dns:a", "dns:b"]),
         networks in some_of(&["10.0.0.0/8", "10.1.0.0/16", "fd00::/8"]),
         method in some_of(&["GET", "POST"]),
         claims in prop::collection::btree_map(select(&PATHS[..]), subsequence(&TEXTS[..], 1..=2), 0..=1),
     ) -> settings::Rule {
         let network = networks.iter().map(|n| n.parse::<IpNet>().expect("one of the networks above")).collect();
         let claims = claims.into_iter().map(|(path, texts)| (path.to_owned(), strings(&texts))).collect();
-        settings::Rule { user, email, email_domain, group, claims, scope, provider, issuer, client, network, method }
+        settings::Rule {
+            user, email, email_domain, group, claims, scope, provider, issuer, client, certificate, network, method,
+        }
     }
 }
 
@@ -128,12 +138,13 @@ prop_compose! {
         scopes in some_of(&["read", "admin"]),
         client in one_of(&["c1", "c3"]),
         issuer in one_of(&["main", "ci"]),
+        certificate in some_of(&["dns:a", "subject:CN=a"]),
         network in select(&["10.1.2.3", "10.9.9.9", "192.0.2.1", "fd00::1"][..]),
         method in select(&["GET", "POST", "PUT"][..]),
         claims in prop::collection::btree_map(select(&PATHS[..]), subsequence(&TEXTS[..], 0..=2), 0..=2),
     ) -> Somebody {
         Somebody {
-            known, user, email, verified, groups, scopes, client, issuer,
+            known, user, email, verified, groups, scopes, client, issuer, certificate,
             claims: claims.into_iter().map(|(path, texts)| (path.to_owned(), strings(&texts))).collect(),
             network: network.parse().expect("one of the addresses above"),
             method: method.to_owned(),
@@ -169,6 +180,7 @@ proptest! {
             client: who.client.as_deref(),
             provider: Some("main"),
             issuer: who.issuer.as_deref(),
+            certificate: &who.certificate,
             network: who.network,
             method: &who.method,
         };
