@@ -18,6 +18,7 @@ use crate::config::settings::{Server, Settings, Store};
 use crate::error::Error;
 use crate::gateway::{Gateway, Shared};
 use crate::net::crowd::Crowd;
+use crate::net::files;
 use crate::net::listen::Inherited;
 use crate::net::tls::Acceptor;
 use crate::reload::Reload;
@@ -107,6 +108,15 @@ pub async fn launch(settings: Settings, inherited: Inherited) -> Result<Running,
     let workers = workers(&settings);
     let shared = shared(workers);
     let json_log = log::is_json(settings.telemetry.format);
+    let most = files::connections();
+    if most < settings.server.limits.connections {
+        let wanted = settings.server.limits.connections;
+        tracing::warn!(
+            wanted,
+            most,
+            "the limit of open files (ulimit -n, LimitNOFILE=) is too low for server.limits.connections"
+        );
+    }
     let served = build(settings, &shared, None)?;
     let settings = &served.gateway.settings;
     let (mut listeners, sockets) = Listeners::new(inherited, workers);
@@ -126,6 +136,7 @@ pub async fn launch(settings: Settings, inherited: Inherited) -> Result<Running,
         live: Arc::clone(&live),
         drain: draining,
         open: Arc::new(AtomicUsize::new(0)),
+        most,
         crowd: Crowd::default(),
         requests: Arc::default(),
         json_log,

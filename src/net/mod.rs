@@ -2,6 +2,7 @@
 
 pub mod crowd;
 pub mod dial;
+pub mod files;
 pub mod listen;
 pub mod proxy_protocol;
 pub mod tls;

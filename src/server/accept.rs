@@ -18,8 +18,9 @@ use super::listeners::{Opened, Purpose};
 use crate::config::settings::Listen;
 use crate::gateway::conn::{Open, Worker};
 use crate::net::listen::{Accepted, BACKLOG, Listener};
+use crate::telemetry::refused::Refused;
 
-/// After an error such as too many open files: long enough not to spin, short enough not to be noticed.
+/// While open files or memory are short: long enough not to spin, short enough not to be noticed.
 const PAUSE: Duration = Duration::from_millis(50);
 /// For whoever comes beyond the limit of connections.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nCache-Control: no-store\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
@@ -81,8 +82,12 @@ impl Accepting {
             match accepted {
                 Ok(accepted) => self.take(accepted, listen),
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(PAUSE).await;
+                    tracing::debug!(%error, "a connection could not be accepted");
+                    if is_short(&error) {
+                        self.common.live.load().gateway.metrics.refusals.count(Refused::Files);
+                        // SECURITY: FX-21. The connection still waits: asking again at once would spin.
+                        tokio::time::sleep(PAUSE).await;
+                    }
                 }
             }
         }
@@ -103,7 +108,10 @@ impl Accepting {
             Purpose::Redirects => &self.redirected,
         };
         let open = Open::new(&common.open, &served.gateway.metrics);
-        let full = common.open.load(Ordering::Relaxed) > settings.limits.connections;
+        let full = common.open.load(Ordering::Relaxed) > settings.limits.connections.min(common.most);
+        if full {
+            served.gateway.metrics.refusals.count(Refused::Connections);
+        }
         let (worker, common) = (Arc::clone(&self.worker), common.clone());
         match accepted {
             Accepted::Tcp(mut stream, _) if full => {
@@ -125,4 +133,15 @@ impl Accepting {
 async fn refuse(written: impl Future<Output = io::Result<()>>, open: Open) {
     let _ = written.await;
     drop(open);
+}
+
+/// Whether it is about this process or machine (too many open files), and not about the one connection.
+fn is_short(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{
+        ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkDown, NetworkUnreachable,
+    };
+    !matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionReset | HostUnreachable | Interrupted | NetworkDown | NetworkUnreachable
+    )
 }

@@ -15,6 +15,7 @@ use crate::net::listen::{Io, UNIX_PEER};
 use crate::net::proxy_protocol::{self, Fault, Header};
 use crate::net::tls::Failed;
 use crate::telemetry::metrics::tls::Handshake as Outcome;
+use crate::telemetry::refused::Refused;
 
 /// For whoever speaks http to a port that wants TLS.
 const PLAIN: &[u8] =
@@ -39,6 +40,14 @@ pub(super) async fn establish(
         let Some(told) = told(&mut stream, client, limit, &served).await else { return };
         client = told;
     }
+    // Everybody on a unix socket who is not told of is this machine, and as trusted as a proxy.
+    let is_somebody = peer.is_some() || settings.proxy_protocol;
+    let open = if is_somebody && !served.gateway.trusts(client) {
+        let Some(open) = placed(open, client, &common, &served) else { return };
+        open
+    } else {
+        open
+    };
     if purpose == Purpose::Redirects {
         return redirect::serve(stream, served).await;
     }
@@ -71,10 +80,25 @@ pub(super) async fn establish(
         }
         Err(Failed::Busy) => {
             tracing::debug!(peer = %client, "too many TLS handshakes at one time");
+            metrics.refusals.count(Refused::Handshakes);
             Outcome::Refused
         }
     };
     metrics.tls.handshake(outcome);
+}
+
+/// SECURITY: FX-12. Among the connections that one client address may have. None: it has them, and this one is closed
+/// before anything is done for it.
+fn placed(open: Open, client: IpAddr, common: &Common, served: &Served) -> Option<Open> {
+    let most = served.gateway.settings.server.limits.connections_per_address;
+    if most == 0 {
+        return Some(open);
+    }
+    let place = common.crowd.enter(client, most);
+    if place.is_none() {
+        served.gateway.metrics.refusals.count(Refused::Address);
+    }
+    place.map(|place| open.at(place))
 }
 
 /// Whose connection it is, by the word of a peer that is to say so. None: it is closed.

@@ -51,7 +51,9 @@ pub struct Common {
     pub drain: watch::Receiver<bool>,
     /// Open connections of all workers.
     pub open: Arc<AtomicUsize>,
-    /// And of each client address.
+    /// How many of them the limit of open files is enough for.
+    pub most: usize,
+    /// Connections of each client address.
     pub crowd: Crowd,
     /// Requests under way of all workers.
     pub requests: Arc<Requests>,

@@ -27,6 +27,8 @@ pub struct Extra {
     pub host: String,
     /// Do not wait until sign-in works.
     pub unready: bool,
+    /// The most files that it may have open.
+    pub files: Option<u32>,
 }
 
 impl Extra {
@@ -48,7 +50,7 @@ impl Gateway {
         let host = extra.host();
         let config = configuration(port, admin, issuer, &upstream.url(), &extra);
         std::fs::write(dir.path().join("doorward.toml"), config).unwrap();
-        let child = spawn(&dir.path().join("doorward.toml"), &extra.env);
+        let child = spawn(&dir.path().join("doorward.toml"), &extra.env, extra.files);
         let mut gateway = Self { base: format!("http://{host}:{port}"), port, admin, dir, child };
         gateway.wait(if extra.unready { "/livez" } else { "/readyz" });
         gateway
@@ -104,7 +106,7 @@ impl Gateway {
     pub fn restart(&mut self) {
         self.signal("TERM");
         self.ended();
-        self.child = spawn(&self.dir.path().join("doorward.toml"), &[]);
+        self.child = spawn(&self.dir.path().join("doorward.toml"), &[], None);
         self.wait("/readyz");
     }
 
@@ -126,6 +128,10 @@ impl Gateway {
     /// Waits for the process to end by itself.
     pub fn ended(&mut self) -> std::process::ExitStatus {
         self.child.wait().unwrap()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn log(&self) -> String {
@@ -154,10 +160,19 @@ impl Drop for Gateway {
     }
 }
 
-fn spawn(config: &PathBuf, env: &[(String, String)]) -> Child {
+fn spawn(config: &PathBuf, env: &[(String, String)], files: Option<u32>) -> Child {
     let dir = config.parent().unwrap();
     let file = |name: &str| std::fs::File::create(dir.join(name)).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_doorward"))
+    let binary = env!("CARGO_BIN_EXE_doorward");
+    let mut command = match files {
+        None => Command::new(binary),
+        Some(files) => {
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\""), binary]);
+            shell
+        }
+    };
+    command
         .args(["serve", "--config"])
         .arg(config)
         .env_clear()
