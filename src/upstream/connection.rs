@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::body::{Progress, RequestBody};
 use super::replay::{Tape, Taped};
 use crate::error::{Error, Kind, Reason};
-use crate::net::dial::{Endpoint, broken_by};
+use crate::net::dial::{Endpoint, Origin, broken_by};
 
 /// What is read ahead of a slower client, or written ahead of the upstream: also the most that an answer's head may be.
 const BUFFER: usize = 128 * 1024;
@@ -25,6 +25,8 @@ pub(super) struct Connection {
     pub(super) sender: SendRequest<RequestBody>,
     /// The head of the request under way.
     pub(super) tape: Tape,
+    /// What it leads to.
+    pub(super) origin: Origin,
     /// PERF: the response timer stays with the connection and is set anew only when it has run out, so that an exchange
     /// takes no entry of the timer wheel.
     timer: Pin<Box<Sleep>>,
@@ -43,6 +45,7 @@ pub(super) enum Exchanged {
 /// A new connection of `endpoint`, ready for a request.
 pub(super) async fn connect(endpoint: &Endpoint, response_timeout: Duration) -> Result<Connection, Error> {
     let stream = endpoint.connect().await?;
+    let origin = endpoint.origin(&stream);
     let tape = Tape::default();
     let io = Taped { io: TokioIo::new(stream), tape: tape.clone() };
     // PERF: hyper would let the buffers of a fast stream grow to four times as much, for nothing.
@@ -51,7 +54,7 @@ pub(super) async fn connect(endpoint: &Endpoint, response_timeout: Duration) -> 
     // One task a connection, on the worker's own runtime; how it ends is told to who sends on it.
     tokio::spawn(async move { drop(connection.with_upgrades().await) });
     let timer = Box::pin(sleep_until(Instant::now() + response_timeout));
-    Ok(Connection { sender, tape, timer })
+    Ok(Connection { sender, tape, origin, timer })
 }
 
 impl Connection {
