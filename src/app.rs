@@ -26,6 +26,7 @@ use crate::server::listeners::Listeners;
 use crate::server::systemd::{self, Pulse};
 use crate::server::{Common, Live, Served, admin, start};
 use crate::session::state::State;
+use crate::store::redis::Redis;
 use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::writer::Writer;
@@ -126,7 +127,7 @@ pub async fn launch(settings: Settings, inherited: Inherited) -> Result<Running,
         None => None,
     };
     let addresses: Vec<String> = settings.server.listeners().map(ToString::to_string).collect();
-    served.gateway.start();
+    put_to_use(&served, &shared.metrics);
     let live: Live = Arc::new(ArcSwap::from_pointee(served));
     let admin = admin.map(|(address, listener)| Admin::open(address, listener, &live));
     let writer = Writer::start()?;
@@ -150,28 +151,45 @@ pub async fn launch(settings: Settings, inherited: Inherited) -> Result<Running,
     Ok(Running { live, shared, listeners, admin, writer, drain, ended, open, pulse })
 }
 
-/// One configuration, ready to be served; nothing is on its way before its gateway is started.
+/// One configuration, ready to be served; nothing is on its way before it is `put_to_use`.
 pub fn build(settings: Settings, shared: &Shared, before: Option<&Served>) -> Result<Served, Failure> {
     let tls = acceptor(&settings.server, before.and_then(|b| b.tls.as_deref())).map_err(Failure::Tls)?;
-    for warning in settings.warnings.iter().chain(&warnings(tls.as_ref())) {
-        tracing::warn!("{warning}");
-    }
     let gateway = Gateway::new(settings, shared, before.map(|b| &*b.gateway))?;
-    let certificates = tls.iter().flat_map(|tls| tls.table().certificates());
-    shared.metrics.tls.certificates(certificates.map(|c| (c.file.display().to_string(), c.not_after)));
     Ok(Served { gateway: Arc::new(gateway), tls: tls.map(Arc::new) })
 }
 
+/// Nothing can fail any more.
+fn put_to_use(served: &Served, metrics: &Metrics) {
+    let tls = served.tls.as_deref();
+    for warning in served.gateway.settings.warnings.iter().chain(&warnings(tls)) {
+        tracing::warn!("{warning}");
+    }
+    served.gateway.start();
+    let certificates = tls.iter().flat_map(|tls| tls.table().certificates());
+    metrics.tls.certificates(certificates.map(|c| (c.file.display().to_string(), c.not_after)));
+}
+
 /// TLS as the settings have it, every file read.
-pub fn acceptor(settings: &Server, before: Option<&Acceptor>) -> io::Result<Option<Acceptor>> {
+fn acceptor(settings: &Server, before: Option<&Acceptor>) -> io::Result<Option<Acceptor>> {
     let tls = settings.tls.as_ref();
     tls.map(|tls| Acceptor::new(tls, settings.limits.handshakes, before)).transpose()
 }
 
 /// Certificates that want somebody's attention.
-pub fn warnings(tls: Option<&Acceptor>) -> Vec<String> {
+fn warnings(tls: Option<&Acceptor>) -> Vec<String> {
     let now = i64::try_from(clock::unix_now()).unwrap_or(i64::MAX);
     tls.iter().flat_map(|tls| tls.table().certificates()).filter_map(|c| c.warning(now)).collect()
+}
+
+/// Whether these settings could be served, as far as can be known without reaching or changing anything: a start and a
+/// reload find the same, and then what is bound elsewhere. Returns what somebody should know.
+pub fn try_out(settings: Settings) -> Result<Vec<String>, Failure> {
+    if let Some(redis) = &settings.session.redis {
+        Redis::check(redis)?;
+    }
+    let tls = acceptor(&settings.server, None).map_err(Failure::Tls)?;
+    let gateway = unserved(settings)?;
+    Ok(gateway.settings.warnings.iter().cloned().chain(warnings(tls.as_ref())).collect())
 }
 
 /// A gateway that serves nobody and reaches nothing, to ask what it would do.
@@ -215,7 +233,7 @@ impl Running {
             None => None,
         };
         warn_of_what_stays(old, new);
-        served.gateway.start();
+        put_to_use(&served, &self.shared.metrics);
         self.live.store(Arc::new(served));
         self.listeners.commit(change);
         if is_moved {

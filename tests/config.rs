@@ -1389,7 +1389,7 @@ upstream_options = {{ ca = "{up_ca}", client_cert = "{up_cert}", client_key = "{
     std::fs::remove_file(at("secret")).unwrap();
     assert!(case.problems().files().contains(&at("secret").into()));
     std::fs::write(case.sources.file.as_ref().unwrap(), "not TOML").unwrap();
-    assert_eq!(case.problems().files(), [case.sources.file.clone().unwrap()]);
+    assert_eq!(case.problems().files(), [case.sources.file.unwrap()]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::{FAILED, control, fail, misconfigured, sources};
+use super::{FAILED, MISUSED, control, fail, misconfigured, sources};
 use crate::app;
 use crate::config::settings::{Access, HostMatch, Provider, Route, Settings, Target};
 use crate::config::{Flags, load};
@@ -22,17 +22,16 @@ pub(super) fn check(config: Option<PathBuf>, connect: bool) -> ExitCode {
         Err(problems) => return misconfigured(&problems),
     };
     let mut out = std::io::stdout();
-    let tls = match app::acceptor(&settings.server, None) {
-        Ok(tls) => tls,
-        Err(error) => return fail(super::MISUSED, &format!("server.tls: {error}")),
-    };
-    for warning in settings.warnings.iter().chain(&app::warnings(tls.as_ref())) {
-        let _ = writeln!(out, "warning: {warning}");
-    }
-    for provider in &settings.providers {
-        if let Err(error) = provider::Provider::check(provider) {
-            return fail(super::MISUSED, &error.to_string());
+    // What a start and a reload do, but for what others would notice.
+    let tried = control(async {
+        match app::try_out(settings.clone()) {
+            Err(failure) => return fail(MISUSED, &failure.to_string()),
+            Ok(warnings) => warnings.iter().for_each(|warning| drop(writeln!(out, "warning: {warning}"))),
         }
+        ExitCode::SUCCESS
+    });
+    if tried != ExitCode::SUCCESS {
+        return tried;
     }
     let _ = writeln!(
         out,

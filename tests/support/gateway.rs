@@ -1,7 +1,7 @@
 //! `doorward serve` as a process of its own.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use super::{Browser, Provider, Upstream, eventually, free_port};
@@ -54,6 +54,42 @@ impl Gateway {
         let mut gateway = Self { base: format!("http://{host}:{port}"), port, admin, dir, child };
         gateway.wait(if extra.unready { "/livez" } else { "/readyz" });
         gateway
+    }
+
+    /// With a configuration of the test's own, in which PORT, ADMIN and DIR stand for those of this gateway. It must have an
+    /// admin listener.
+    pub fn custom(text: &str) -> Self {
+        Self::custom_by(text, |config| {
+            let mut command = serve(config);
+            command.stdout(log_file(config.parent().unwrap(), "stdout.log"));
+            command
+        })
+    }
+
+    /// The same, started by another command: given the configuration's path. Its stdout is its own matter.
+    pub fn custom_by(text: &str, command: impl FnOnce(&Path) -> Command) -> Self {
+        let (port, admin, dir) = (free_port(), free_port(), tempfile::tempdir().unwrap());
+        let file = dir.path().join("doorward.toml");
+        std::fs::write(&file, filled_in(text, port, admin, dir.path())).unwrap();
+        let child = command(&file).stderr(log_file(dir.path(), "stderr.log")).spawn().unwrap();
+        let mut gateway = Self { base: format!("http://127.0.0.1:{port}"), port, admin, dir, child };
+        gateway.wait("/livez");
+        gateway
+    }
+
+    /// Writes another one over it, and leaves it to be noticed.
+    pub fn configure(&self, text: &str) {
+        let text = filled_in(text, self.port, self.admin, self.dir());
+        std::fs::write(self.dir().join("doorward.toml"), text).unwrap();
+    }
+
+    /// Where its configuration is, and room for more.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn reloads(&self, outcome: &str) -> f64 {
+        self.metric(&format!("doorward_reloads_total{{outcome=\"{outcome}\"}}"))
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -160,28 +196,38 @@ impl Drop for Gateway {
     }
 }
 
-fn spawn(config: &PathBuf, env: &[(String, String)], files: Option<u32>) -> Child {
-    let dir = config.parent().unwrap();
-    let file = |name: &str| std::fs::File::create(dir.join(name)).unwrap();
-    let binary = env!("CARGO_BIN_EXE_doorward");
+fn spawn(config: &Path, env: &[(String, String)], files: Option<u32>) -> Child {
     let mut command = match files {
-        None => Command::new(binary),
-        Some(files) => {
-            let mut shell = Command::new("/bin/sh");
-            shell.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\""), binary]);
-            shell
-        }
+        None => serve(config),
+        Some(files) => limited(config, files),
     };
+    let dir = config.parent().unwrap();
+    command.envs(env.iter().cloned()).stdin(Stdio::null());
+    command.stdout(log_file(dir, "stdout.log")).stderr(log_file(dir, "stderr.log")).spawn().unwrap()
+}
+
+/// `doorward serve`, in an empty environment.
+pub fn serve(config: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
+    command.args(["serve", "--config"]).arg(config).env_clear();
     command
-        .args(["serve", "--config"])
-        .arg(config)
-        .env_clear()
-        .envs(env.iter().cloned())
-        .stdin(Stdio::null())
-        .stdout(file("stdout.log"))
-        .stderr(file("stderr.log"))
-        .spawn()
-        .unwrap()
+}
+
+/// The same, with so many open files.
+fn limited(config: &Path, files: u32) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    let line = format!("ulimit -n {files}; exec \"$0\" serve --config \"$1\"");
+    shell.args(["-c", &line, env!("CARGO_BIN_EXE_doorward")]).arg(config).env_clear();
+    shell
+}
+
+fn log_file(dir: &Path, name: &str) -> std::fs::File {
+    std::fs::File::create(dir.join(name)).unwrap()
+}
+
+fn filled_in(text: &str, port: u16, admin: u16, dir: &Path) -> String {
+    let text = text.replace("PORT", &port.to_string()).replace("ADMIN", &admin.to_string());
+    text.replace("DIR", &dir.display().to_string())
 }
 
 fn configuration(port: u16, admin: u16, issuer: &str, upstream: &str, extra: &Extra) -> String {

@@ -73,3 +73,21 @@ pub fn free_port() -> u16 {
         }
     }
 }
+
+/// One GET over a connection that is open. None: it was not answered.
+pub fn ask<S: std::io::Read + std::io::Write>(
+    connection: &mut std::io::BufReader<S>,
+    host: &str,
+    path: &str,
+) -> Option<Answer> {
+    write!(connection.get_mut(), "GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").ok()?;
+    connection.get_mut().flush().ok()?;
+    browser::read(connection, "GET")
+}
+
+/// A connection to this port of 127.0.0.1; a test that waits for it in vain fails.
+pub fn connect(port: u16) -> std::io::Result<std::io::BufReader<std::net::TcpStream>> {
+    let stream = std::net::TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    Ok(std::io::BufReader::new(stream))
+}

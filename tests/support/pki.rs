@@ -37,6 +37,17 @@ impl Pki {
         self.dir.path().join(name)
     }
 
+    /// The pair that it was made with, as `tls.crt` and `tls.key`.
+    pub fn copy_to(&self, dir: &Path) {
+        std::fs::copy(self.path("cert.pem"), dir.join("tls.crt")).unwrap();
+        std::fs::copy(self.path("key.pem"), dir.join("tls.key")).unwrap();
+    }
+
+    /// To `localhost`.
+    pub fn connect(&self, port: u16) -> std::io::Result<BufReader<StreamOwned<ClientConnection, TcpStream>>> {
+        Connection::open(&client(&self.path("ca.pem")), "localhost", port).map(|connection| connection.tls)
+    }
+
     /// Writes a certificate with a new key of its own.
     pub fn issue(&self, names: &[&str], cert: &str, key: &str) {
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();

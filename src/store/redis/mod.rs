@@ -89,6 +89,11 @@ enum Link {
 }
 
 impl Redis {
+    /// Whether `start` would find anything wrong.
+    pub fn check(settings: &settings::Redis) -> Result<()> {
+        Plan::new(settings).map(drop)
+    }
+
     /// Returns at once and connects on `control`, where all of its work is done. `Kind::Internal` when the settings
     /// cannot be used (an unreadable CA).
     pub fn start(settings: &settings::Redis, control: Handle, listener: Arc<dyn Listener>) -> Result<Self> {
