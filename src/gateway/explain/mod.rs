@@ -399,8 +399,9 @@ fn sent(
     admitted: &Admitted<'_>,
     parts: &Parts,
 ) -> Result<Sent, Error> {
-    let mut headers = parts.headers.clone();
-    forward::prepare(gateway, exchange, admitted, rules, &mut headers, None)?;
+    let mut parts = parts.clone();
+    forward::prepare(gateway, exchange, admitted, rules, &mut parts, None)?;
+    let headers = &mut parts.headers;
     match forward::presented(rules, exchange) {
         None => {}
         // Which one it would be is the provider's to say.
