@@ -329,7 +329,9 @@ mod tests {
             (&["a=1", "", "a=1"], "a=1; ; a=1"),
         ] {
             let mut h = HeaderMap::new();
-            crumbs.iter().for_each(|crumb| drop(h.append(COOKIE, HeaderValue::from_static(crumb))));
+            for crumb in crumbs {
+                h.append(COOKIE, HeaderValue::from_static(crumb));
+            }
             join_crumbs(&mut h);
             assert_eq!(h.get_all(COOKIE).iter().collect::<Vec<_>>(), [whole]);
         }
