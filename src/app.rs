@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
-use http::header::HeaderValue;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -214,8 +213,7 @@ fn shared(workers: usize) -> Shared {
         leaving: Arc::default(),
         draining: CancellationToken::new(),
         workers,
-        instance: HeaderValue::try_from(format!("1.1 doorward-{:08x}", fastrand::u32(..)))
-            .unwrap_or(HeaderValue::from_static("1.1 doorward")),
+        instance: format!("doorward-{:08x}", fastrand::u32(..)),
     }
 }
 

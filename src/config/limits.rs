@@ -34,6 +34,7 @@ pub(super) fn limits(table: Table<'_>) -> Limits {
         connections: count("connections", 1, 10_000_000, 20_000),
         connections_per_address: count("connections_per_address", 0, 10_000_000, 0),
         streams: u32::try_from(table.integer("streams", 1..=10_000, 100)).unwrap_or(u32::MAX),
+        control_frames: u32::try_from(table.integer("control_frames", 10..=100_000, 200)).unwrap_or(u32::MAX),
         requests: count("requests", 1, 10_000_000, 20_000),
         logins_per_minute: a_minute("logins_per_minute", 60).unwrap_or(u32::MAX),
         refused_tokens_per_minute: a_minute("refused_tokens_per_minute", 600).unwrap_or(u32::MAX),

@@ -103,7 +103,8 @@ impl HttpBody for Body {
             match &polled {
                 Poll::Ready(Some(Ok(frame))) => {
                     exchange.sent(frame.data_ref().map_or(0, Bytes::len));
-                    if this.inner.is_end_stream() {
+                    // Behind trailers nobody asks for more.
+                    if frame.is_trailers() || this.inner.is_end_stream() {
                         exchange.finished();
                     }
                 }

@@ -1,7 +1,7 @@
 //! What a connection and its worker remember between requests.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -72,9 +72,15 @@ pub struct Conn {
     /// PERF: boxed, as few connections have any.
     certificate_headers: OnceLock<Box<certificate::Headers>>,
     memo: Mutex<Memo>,
+    /// HTTP/2: there can be several requests at one time.
+    several: AtomicBool,
+    /// Requests under way, where there can be several.
+    under_way: AtomicU32,
     phase: AtomicU8,
     /// When the phase began, milliseconds since `opened`.
     since: AtomicU64,
+    /// HTTP/2: since when a head is not complete, likewise; 0 = there is none.
+    head: AtomicU64,
     /// Since when the peer takes nothing of what there is to write, likewise; 0 = it does.
     stalled: AtomicU64,
     /// How often the connection was looked at.
@@ -83,12 +89,71 @@ pub struct Conn {
     _open: Open,
 }
 
-/// PERF: an HTTP/1 connection is about one browser: the same Host and Cookie bytes as in the request before need no
-/// parsing, no hash, no cache and no cryptography.
+/// PERF: a connection is about one browser: the same Host and Cookie bytes as in the request before need no parsing, no
+/// hash, no cache and no cryptography.
 #[derive(Default)]
 struct Memo {
-    site: Option<(HeaderValue, u64, Arc<Site>)>,
-    session: Option<Known>,
+    sites: Few<(HeaderValue, u64, Arc<Site>)>,
+    sessions: Few<Known>,
+}
+
+/// The last one, and before it the few others of a connection that serves several hosts: browsers use one HTTP/2
+/// connection for all names of a certificate (RFC 9113 §9.1.1).
+struct Few<T> {
+    last: Option<T>,
+    /// PERF: empty, so not even allocated, on every HTTP/1 connection and on nearly every other.
+    others: Vec<T>,
+}
+
+const MOST_OTHERS: usize = 3;
+
+impl<T> Default for Few<T> {
+    fn default() -> Self {
+        Self { last: None, others: Vec::new() }
+    }
+}
+
+impl<T> Few<T> {
+    fn find(&self, is_it: impl Fn(&T) -> bool) -> Option<&T> {
+        self.last.iter().chain(&self.others).find(|one| is_it(one))
+    }
+
+    /// In the place of those that `same` names; of another one only where there may be `several`.
+    fn keep(&mut self, one: T, several: bool, same: impl Fn(&T) -> bool) {
+        let before = self.last.replace(one);
+        if several {
+            self.others.retain(|other| !same(other));
+            if let Some(before) = before.filter(|before| !same(before)) {
+                self.others.truncate(MOST_OTHERS - 1);
+                self.others.insert(0, before);
+            }
+        }
+    }
+}
+
+/// Counts as a request under way for as long as it lives.
+pub struct Busy(Arc<Conn>);
+
+impl Busy {
+    pub fn new(conn: &Arc<Conn>) -> Self {
+        conn.busy();
+        Self(Arc::clone(conn))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.idle(Instant::now());
+    }
+}
+
+/// What a peer has taken longer for than it may.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Overdue {
+    /// There was no request for too long.
+    Idle,
+    /// It neither sends nor takes what it should.
+    Stuck,
 }
 
 #[derive(Clone)]
@@ -119,8 +184,11 @@ impl Conn {
             worker,
             certificate_headers: OnceLock::new(),
             memo: Mutex::default(),
+            several: AtomicBool::new(false),
+            under_way: AtomicU32::new(0),
             phase: AtomicU8::new(IDLE),
             since: AtomicU64::new(0),
+            head: AtomicU64::new(0),
             stalled: AtomicU64::new(0),
             looks: AtomicU32::new(0),
             opened: Instant::now(),
@@ -143,15 +211,27 @@ impl Conn {
         Some(self.certificate_headers.get_or_init(|| Box::new(certificate::Headers::of(certificate))))
     }
 
-    /// The site that this Host field stood for, in this epoch of the configuration.
-    pub fn site(&self, host: &HeaderValue, epoch: u64) -> Option<Arc<Site>> {
-        let memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
-        memo.site.as_ref().filter(|(h, e, _)| *e == epoch && h == host).map(|(_, _, site)| Arc::clone(site))
+    /// From now on there can be several requests at one time, of several hosts; the client owes its preface.
+    pub fn multiplex(&self) {
+        self.several.store(true, Ordering::Relaxed);
+        self.heading(true);
     }
 
-    pub fn keep_site(&self, host: &HeaderValue, epoch: u64, site: &Arc<Site>) {
+    pub fn is_multiplexed(&self) -> bool {
+        self.several.load(Ordering::Relaxed)
+    }
+
+    /// The site that this authority stood for, in this epoch of the configuration.
+    pub fn site(&self, host: &[u8], epoch: u64) -> Option<Arc<Site>> {
+        let memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
+        memo.sites.find(|(h, e, _)| *e == epoch && h.as_bytes() == host).map(|(_, _, site)| Arc::clone(site))
+    }
+
+    pub fn keep_site(&self, host: HeaderValue, epoch: u64, site: &Arc<Site>) {
         let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
-        memo.site = Some((host.clone(), epoch, Arc::clone(site)));
+        let several = self.is_multiplexed();
+        let same = host.clone();
+        memo.sites.keep((host, epoch, Arc::clone(site)), several, |(h, e, _)| *e != epoch || *h == same);
     }
 
     /// The session that these very bytes stood for a moment ago, if nothing has changed since.
@@ -163,16 +243,20 @@ impl Conn {
         now_ms: u64,
     ) -> Option<(Arc<Session>, Option<HeaderValue>)> {
         let memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = memo.session.as_ref()?;
-        let same = known.epoch == epoch
-            && now_ms < known.until_ms
-            && (Arc::ptr_eq(&known.site, site) || known.site.origin == site.origin)
-            && known.cookie == cookie;
-        same.then(|| (Arc::clone(&known.session), known.rest.clone()))
+        let known = memo.sessions.find(|known| {
+            known.epoch == epoch
+                && now_ms < known.until_ms
+                && (Arc::ptr_eq(&known.site, site) || known.site.origin == site.origin)
+                && known.cookie == cookie
+        })?;
+        Some((Arc::clone(&known.session), known.rest.clone()))
     }
 
     pub fn keep(&self, known: Known) {
-        self.memo.lock().unwrap_or_else(PoisonError::into_inner).session = Some(known);
+        let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
+        let several = self.is_multiplexed();
+        let (epoch, site) = (known.epoch, Arc::clone(&known.site));
+        memo.sessions.keep(known, several, |other| other.epoch != epoch || other.site.origin == site.origin);
     }
 
     /// Bytes came while no request was under way: a head has begun.
@@ -182,13 +266,29 @@ impl Conn {
         }
     }
 
+    /// HTTP/2: whether the peer is within its preface or a request's head.
+    pub fn heading(&self, within: bool) {
+        let since = self.head.load(Ordering::Relaxed);
+        if within && since == 0 {
+            self.head.store(self.millis(Instant::now()).max(1), Ordering::Relaxed);
+        } else if !within && since != 0 {
+            self.head.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// A request's head is complete.
     pub fn busy(&self) {
+        if self.is_multiplexed() {
+            self.under_way.fetch_add(1, Ordering::Relaxed);
+        }
         self.phase.store(BUSY, Ordering::Relaxed);
     }
 
     /// The answer has ended.
     pub fn idle(&self, now: Instant) {
+        if self.is_multiplexed() && self.under_way.fetch_sub(1, Ordering::Relaxed) != 1 {
+            return;
+        }
         self.enter(IDLE, now);
     }
 
@@ -212,20 +312,25 @@ impl Conn {
         self.looks.load(Ordering::Relaxed)
     }
 
+    /// The peer has taken nothing of what there was to write when last asked.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed) != 0
+    }
+
     /// Whether the peer has taken longer than it may: for a head, between requests, or to take what is sent.
-    pub fn is_overdue(&self, header_timeout: Duration, idle_timeout: Duration) -> bool {
+    pub fn overdue(&self, header_timeout: Duration, idle_timeout: Duration) -> Option<Overdue> {
         let elapsed = self.opened.elapsed();
         let spent = |since: u64| elapsed.saturating_sub(Duration::from_millis(since));
         // SECURITY: FX-12. Whoever asks and then reads nothing holds an upstream too.
-        let stalled = self.stalled.load(Ordering::Relaxed);
-        if stalled != 0 && spent(stalled) > idle_timeout {
-            return true;
+        let (stalled, head) = (self.stalled.load(Ordering::Relaxed), self.head.load(Ordering::Relaxed));
+        if (stalled != 0 && spent(stalled) > idle_timeout) || (head != 0 && spent(head) > header_timeout) {
+            return Some(Overdue::Stuck);
         }
         let spent = spent(self.since.load(Ordering::Relaxed));
         match self.phase.load(Ordering::Relaxed) {
-            HEAD => spent > header_timeout,
-            IDLE => spent > idle_timeout,
-            _ => false,
+            HEAD if spent > header_timeout => Some(Overdue::Stuck),
+            IDLE if spent > idle_timeout => Some(Overdue::Idle),
+            _ => None,
         }
     }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SET_COOKIE, UPGRADE, VIA,
+    AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
+    SET_COOKIE, UPGRADE, VIA,
 };
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
@@ -18,7 +19,9 @@ use tokio::time::Instant;
 use super::admit::Admitted;
 use super::authorize::Reason;
 use super::body::Inner;
+use super::conn::Busy;
 use super::exchange::Exchange;
+use super::extended_connect;
 use super::respond::{Asker, Manner};
 use super::rules::Rules;
 use super::trailers::Said;
@@ -59,6 +62,7 @@ pub async fn forward(
         let error = Error::new(Kind::BodyTooLarge, "the request is larger than it may be");
         return Err(Asker::new(gateway, exchange, &parts.method, &parts.headers).failed(&error));
     }
+    let accept = extended_connect::expected(&parts);
     let client_side = upgrade.as_ref().and_then(|_| parts.extensions.remove::<OnUpgrade>());
     let manner = Manner::of(&parts.method, &parts.headers);
 
@@ -71,7 +75,7 @@ pub async fn forward(
         }
     };
     let said = Said::read(&parts.headers);
-    if let Err(error) = prepare(gateway, exchange, admitted, rules, &mut parts.headers, cookie) {
+    if let Err(error) = prepare(gateway, exchange, admitted, rules, &mut parts, cookie) {
         return Err(Asker::with(gateway, exchange, manner).failed(&error));
     }
     authorization.put(&mut parts.headers);
@@ -114,6 +118,14 @@ pub async fn forward(
             // SECURITY: H-11. A switch that nobody asked for.
             return Err(reply::empty(StatusCode::BAD_GATEWAY));
         };
+        if accept.is_some() && parts.headers.get(SEC_WEBSOCKET_ACCEPT) != accept.as_ref() {
+            tracing::warn!(
+                route = rules.name(),
+                request_id = exchange.id(),
+                "the upstream's WebSocket handshake is not one: Sec-WebSocket-Accept is wrong"
+            );
+            return Err(reply::empty(StatusCode::BAD_GATEWAY));
+        }
         let protocol = parts.headers.get(UPGRADE).cloned().or(upgrade);
         let websocket = protocol.as_ref().is_some_and(|p| p.as_bytes().eq_ignore_ascii_case(b"websocket"));
         open_tunnel(gateway, exchange, client, upstream, websocket);
@@ -173,9 +185,10 @@ pub(super) fn prepare(
     exchange: &Exchange,
     admitted: &Admitted<'_>,
     rules: &Rules,
-    headers: &mut HeaderMap,
+    parts: &mut Parts,
     cookie: Option<HeaderValue>,
 ) -> Result<()> {
+    let headers = &mut parts.headers;
     let conn = &exchange.conn;
     let forged = gateway.managed.strip_request(headers, gateway.trust.contains(conn.peer));
     if forged > 0 {
@@ -208,7 +221,7 @@ pub(super) fn prepare(
         headers.insert(TRACEPARENT, traceparent());
     }
     headers.insert(X_REQUEST_ID, exchange.id.clone());
-    headers.append(VIA, gateway.via.clone());
+    headers.append(VIA, gateway.via(parts.version).clone());
     Ok(())
 }
 
@@ -223,8 +236,9 @@ fn wanted_upgrade(parts: &Parts) -> Option<HeaderValue> {
         let name = p.trim();
         name.eq_ignore_ascii_case("h2c") || name.get(..4).is_some_and(|n| n.eq_ignore_ascii_case("http"))
     });
-    (listed && !cleartext_h2 && parts.method == Method::GET && parts.version == Version::HTTP_11)
-        .then(|| protocol.clone())
+    // In HTTP/2 it is what an extended CONNECT was made: hyper refuses the field itself.
+    let may = matches!(parts.version, Version::HTTP_11 | Version::HTTP_2);
+    (listed && !cleartext_h2 && parts.method == Method::GET && may).then(|| protocol.clone())
 }
 
 /// No Origin (not a browser), this site's own, or one that the route lists.
@@ -283,12 +297,12 @@ fn drop_own_cookies(gateway: &Gateway, headers: &mut HeaderMap) {
 /// Carries bytes both ways until an end closes, the session ends, or the process does.
 fn open_tunnel(gateway: &Arc<Gateway>, exchange: &Exchange, client: OnUpgrade, upstream: OnUpgrade, websocket: bool) {
     let (sessions, draining) = (Arc::clone(&gateway.sessions), gateway.draining.clone());
-    let (session, conn) = (exchange.session.clone(), Arc::clone(&exchange.conn));
+    // WX-07. For `limits.connections` a tunnel is the connection that it was; in HTTP/2, a request under way.
+    let (session, busy) = (exchange.session.clone(), Busy::new(&exchange.conn));
     let token_left =
         exchange.machine.as_ref().map(|m| Duration::from_millis(m.expires_ms.saturating_sub(exchange.now_ms)));
     exchange.conn.worker.tunnels.spawn(async move {
-        // WX-07. For `limits.connections` a tunnel is the connection that it was.
-        let _open = conn;
+        let _busy = busy;
         let over = async {
             match (session, token_left) {
                 (Some(session), _) => sessions.ended(session).await,

@@ -27,6 +27,7 @@ pub mod conn;
 pub mod endpoints;
 pub mod exchange;
 pub mod explain;
+pub mod extended_connect;
 pub mod forward;
 pub mod navigation;
 pub mod overload;
@@ -52,7 +53,7 @@ use std::time::{Duration, Instant};
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue, SET_COOKIE, STRICT_TRANSPORT_SECURITY};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 use tokio_util::sync::CancellationToken;
 
@@ -60,7 +61,7 @@ use crate::audit;
 use crate::clock;
 use crate::config::settings::Settings;
 use crate::error::{Error, Kind, Result};
-use crate::http::cookie::without_own;
+use crate::http::cookie::{join_crumbs, without_own};
 use crate::http::forwarded::Trust;
 use crate::http::headers::Managed;
 use crate::http::reply::{self, Reply};
@@ -109,8 +110,8 @@ pub struct Gateway {
     /// The claims that headers and rules need besides the four: what providers were made with.
     kept: Vec<String>,
     trust: Trust,
-    /// How this instance names itself in `Via`.
-    via: HeaderValue,
+    /// How this instance names itself in `Via`, by the version that the request came in: HTTP/1.1, HTTP/2.
+    via: [HeaderValue; 2],
     hsts: Option<HeaderValue>,
     /// Distinguishes this configuration's memos from the one's before.
     epoch: u64,
@@ -135,8 +136,8 @@ pub struct Shared {
     /// Cancelled when it takes no more requests, and tunnels are to end.
     pub draining: CancellationToken,
     pub workers: usize,
-    /// This instance's name in `Via`.
-    pub instance: HeaderValue,
+    /// This instance's name in `Via`: a token.
+    pub instance: String,
 }
 
 impl Gateway {
@@ -206,7 +207,10 @@ impl Gateway {
                 before.map(|b| &b.signer),
             )?,
             trust: Trust::new(settings.server.trusted_proxies.clone()),
-            via: shared.instance.clone(),
+            via: ["1.1", "2.0"].map(|version| {
+                let via = format!("{version} {}", shared.instance);
+                HeaderValue::try_from(via).unwrap_or(HeaderValue::from_static("1.1 doorward"))
+            }),
             hsts: hsts.and_then(|s| HeaderValue::try_from(format!("max-age={s}")).ok()),
             epoch: shared.state.epoch(),
             own: format!("{}/", settings.server.prefix),
@@ -284,6 +288,12 @@ impl Gateway {
         path.starts_with(&self.own) || path == self.settings.server.prefix
     }
 
+    /// RFC 9110 §7.6.3: the version is that of the message received.
+    fn via(&self, version: Version) -> &HeaderValue {
+        let [http1, http2] = &self.via;
+        if version == Version::HTTP_2 { http2 } else { http1 }
+    }
+
     /// For whom and when an assertion of this request would be.
     fn stamp<'a>(&'a self, exchange: &Exchange, site: &'a Site) -> Stamp<'a> {
         Stamp { signer: &self.signer, audience: site.origin.host(), now_ms: exchange.now_ms }
@@ -295,7 +305,7 @@ impl Gateway {
 }
 
 /// One request, whole. It always answers; a panic in it is the connection's end, never the process's.
-pub async fn handle(gateway: &Arc<Gateway>, conn: &Arc<Conn>, request: Request<Incoming>) -> Response<Body> {
+pub async fn handle(gateway: &Arc<Gateway>, conn: &Arc<Conn>, mut request: Request<Incoming>) -> Response<Body> {
     conn.busy();
     // SECURITY: H-15. Before anything is read or looked up: what is refused must cost next to nothing.
     if !conn.worker.requests.enter(gateway.settings.server.limits.requests) {
@@ -304,6 +314,7 @@ pub async fn handle(gateway: &Arc<Gateway>, conn: &Arc<Conn>, request: Request<I
         conn.idle(Instant::now());
         return overload::answer();
     }
+    let extended = extended_connect::into_upgrade(&mut request);
     let trusted = gateway.trust.contains(conn.peer);
     let mut exchange = Exchange::begin(Begin {
         conn,
@@ -318,6 +329,9 @@ pub async fn handle(gateway: &Arc<Gateway>, conn: &Arc<Conn>, request: Request<I
         Ok(response) => response,
         Err(reply) => reply.map(Inner::Full),
     };
+    if extended {
+        extended_connect::answer(&mut response);
+    }
     let headers = response.headers_mut();
     for cookie in exchange.cookies.drain(..) {
         // CX-01: what sets a cookie of ours is nobody else's to keep.
@@ -338,7 +352,11 @@ async fn journey(
     exchange: &mut Exchange,
     request: Request<Incoming>,
 ) -> Result<Response<Inner>, Reply> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    if parts.version == Version::HTTP_2 {
+        // SECURITY: FX-14. Before anybody looks at them, so that all see the same cookies.
+        join_crumbs(&mut parts.headers);
+    }
     // PERF: reference-counted; the canonical path borrows from it while `parts` changes.
     let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let admitted = match admit(gateway, &exchange.conn, &parts, target.path()) {

@@ -14,7 +14,7 @@ use crate::http::uri::canonical_host;
 /// that host.
 pub fn location(gateway: &Gateway, head: &Parts) -> Result<String, Refusal> {
     let bad = |why| Refusal::new(StatusCode::BAD_REQUEST, why);
-    let host = authority(head)?.to_str().map_err(|_| bad("an invalid Host"))?;
+    let host = std::str::from_utf8(authority(head)?).map_err(|_| bad("an invalid Host"))?;
     // SECURITY: W-04. The origin is the configuration's; the Host only chooses among those.
     let site = Site::new(&canonical_host(host)?, None, &gateway.settings.server.public_url, &gateway.table);
     let target = head.uri.path_and_query().map(http::uri::PathAndQuery::as_str);

@@ -4,7 +4,7 @@
 
 use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TE, TRAILER};
 
-use crate::http::headers::Managed;
+use crate::http::headers::{Managed, strip_hop_by_hop};
 
 /// What a message said of trailers, read before its hop-by-hop headers are stripped.
 #[derive(Debug, Default)]
@@ -48,6 +48,15 @@ impl Said {
         {
             headers.insert(TRAILER, value);
         }
+    }
+}
+
+/// For a protocol that sends every trailer, announced or not.
+pub fn keep_harmless(trailers: &mut HeaderMap) {
+    strip_hop_by_hop(trailers);
+    let found: Vec<HeaderName> = trailers.keys().filter(|name| is_forbidden(name)).cloned().collect();
+    for name in &found {
+        trailers.remove(name);
     }
 }
 
@@ -98,6 +107,19 @@ mod tests {
             (&out[TE], &out[CONNECTION]),
             (&HeaderValue::from_static("trailers"), &HeaderValue::from_static("te"))
         );
+    }
+
+    #[test]
+    fn m_10_what_http2_sends_unannounced_is_harmless_too() {
+        let mut trailers = HeaderMap::new();
+        for name in ["grpc-status", "x-checksum", "connection", "transfer-encoding", "content-length", "set-cookie"] {
+            trailers.insert(HeaderName::from_static(name), HeaderValue::from_static("x-named"));
+        }
+        trailers.insert("x-named", HeaderValue::from_static("by connection"));
+        keep_harmless(&mut trailers);
+        let mut left: Vec<&str> = trailers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["grpc-status", "x-checksum"]);
     }
 
     #[test]

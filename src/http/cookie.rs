@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use cookie::{Cookie, SameSite};
 use http::header::{COOKIE, HeaderMap, HeaderValue};
 
@@ -158,6 +159,24 @@ pub fn without_own(headers: &HeaderMap, session: &str) -> Option<HeaderValue> {
     if kept.is_empty() { None } else { HeaderValue::from_bytes(&kept).ok() }
 }
 
+/// One field of the several that a `Cookie` may come as in HTTP/2 (RFC 9113 §8.2.3), before anybody looks.
+pub fn join_crumbs(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    // PERF: nothing to do for one, and for none.
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else { return };
+    let mut whole = Vec::with_capacity(headers.get_all(COOKIE).iter().map(|crumb| crumb.len() + 2).sum());
+    whole.extend_from_slice(first.as_bytes());
+    for crumb in std::iter::once(second).chain(crumbs) {
+        whole.extend_from_slice(b"; ");
+        whole.extend_from_slice(crumb.as_bytes());
+    }
+    // What was field values with such a separator is one.
+    match HeaderValue::from_maybe_shared(Bytes::from(whole)) {
+        Ok(whole) => headers.insert(COOKIE, whole),
+        Err(_) => headers.remove(COOKIE),
+    };
+}
+
 /// Whether a `Set-Cookie` of an upstream names one of ours (K-08).
 pub fn sets_own(value: &HeaderValue, session: &str) -> bool {
     let text = value.as_bytes().trim_ascii_start();
@@ -300,6 +319,23 @@ mod tests {
         h.insert(COOKIE, HeaderValue::from_bytes(b"app=\xff\xfe; d=1sealed; x=\xe9").unwrap());
         assert_eq!(Found::scan(&h, "d").sessions(), ["sealed"]);
         assert_eq!(without_own(&h, "d").unwrap().as_bytes(), b"app=\xff\xfe; x=\xe9");
+    }
+
+    #[test]
+    fn fx_14_crumbs_are_joined_once() {
+        for (crumbs, whole) in [
+            (&["a=1"][..], "a=1"),
+            (&["a=1", "b=2", "d=x; c=3"], "a=1; b=2; d=x; c=3"),
+            (&["a=1", "", "a=1"], "a=1; ; a=1"),
+        ] {
+            let mut h = HeaderMap::new();
+            crumbs.iter().for_each(|crumb| drop(h.append(COOKIE, HeaderValue::from_static(crumb))));
+            join_crumbs(&mut h);
+            assert_eq!(h.get_all(COOKIE).iter().collect::<Vec<_>>(), [whole]);
+        }
+        let mut none = HeaderMap::new();
+        join_crumbs(&mut none);
+        assert!(none.is_empty());
     }
 
     #[test]

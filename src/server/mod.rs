@@ -4,11 +4,17 @@
 mod accept;
 pub mod admin;
 mod admin_sessions;
+mod begun;
 pub mod connection;
 mod establish;
+mod frames;
+mod http1;
+mod http2;
 pub mod listeners;
+mod metered;
 mod redirect;
 pub mod seldom;
+mod streams;
 pub mod systemd;
 
 use std::io;

@@ -133,6 +133,10 @@ impl Body for ResponseBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         match &polled {
+            // Behind trailers nobody asks for more.
+            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => {
+                self.lease.take().into_iter().for_each(Lease::give_back)
+            }
             // A body whose length is known is done with its last frame: hyper's server asks for no more then.
             Poll::Ready(Some(Ok(_))) => self.give_back_at_end(),
             Poll::Ready(Some(Err(_))) => self.lease = None,

@@ -5,6 +5,7 @@
 
 pub mod browser;
 pub mod gateway;
+pub mod http2;
 pub mod oauth2;
 pub mod pki;
 mod redis;

@@ -123,6 +123,8 @@ pub struct Limits {
     pub connections_per_address: usize,
     /// Of one HTTP/2 connection at one time.
     pub streams: u32,
+    /// A second of one HTTP/2 connection: frames that carry no part of a request and answer none of ours.
+    pub control_frames: u32,
     /// Under way at one time, whole process; beyond, 503.
     pub requests: usize,
     pub logins_per_minute: u32,

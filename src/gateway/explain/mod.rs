@@ -409,8 +409,9 @@ fn sent(
     admitted: &Admitted<'_>,
     parts: &Parts,
 ) -> Result<Sent, Error> {
-    let mut headers = parts.headers.clone();
-    forward::prepare(gateway, exchange, admitted, rules, &mut headers, None)?;
+    let mut parts = parts.clone();
+    forward::prepare(gateway, exchange, admitted, rules, &mut parts, None)?;
+    let headers = &mut parts.headers;
     if rules.settings.client_cert && exchange.conn.certificate().is_some() {
         headers.insert(CLIENT_CERT, HeaderValue::from_static("(certificate)"));
     }

@@ -35,7 +35,7 @@ pub use client::ClientCertificate;
 use table::Table;
 
 /// What clients may choose by ALPN, dearest first.
-const PROTOCOLS: &[&[u8]] = &[b"http/1.1"];
+const PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
 
 /// How long a handshake may take while others wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -1,0 +1,147 @@
+//! The first bytes of a connection in clear text: whether they are the preface of HTTP/2. They are read once, and given to
+//! whoever serves the protocol.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
+
+use crate::net::listen::Io;
+
+/// What a client of HTTP/2 begins with (RFC 9113 §3.4). No request of HTTP/1.1 begins so.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+pub(super) enum Begun<T> {
+    Http1(Again<T>),
+    Http2(Again<T>),
+}
+
+/// A stream whose first bytes were read already: they come again.
+pub(super) struct Again<T> {
+    io: T,
+    first: [u8; PREFACE.len()],
+    from: u8,
+    to: u8,
+}
+
+/// Waits for as many bytes as it takes to tell. None: too few came in time, or the peer is gone.
+///
+/// PERF: a read of its own, once a connection; which protocol it is, is nothing that any later read has to ask.
+pub(super) async fn begin<T: Io>(mut io: T, idle_timeout: Duration, header_timeout: Duration) -> Option<Begun<T>> {
+    let mut first = [0; PREFACE.len()];
+    let mut have = timeout(idle_timeout, io.read(&mut first)).await.ok()?.ok().filter(|n| *n > 0)?;
+    let may_be = |first: &[u8], have: usize| first.get(..have).is_some_and(|begin| PREFACE.starts_with(begin));
+    if have < PREFACE.len() && may_be(&first, have) {
+        let rest = async {
+            while have < PREFACE.len() && may_be(&first, have) {
+                match io.read(first.get_mut(have..)?).await {
+                    Ok(read) if read > 0 => have += read,
+                    _ => return None,
+                }
+            }
+            Some(())
+        };
+        timeout(header_timeout, rest).await.ok()??;
+    }
+    let http2 = first == *PREFACE;
+    let again = Again { io, first, from: 0, to: u8::try_from(have).unwrap_or(0) };
+    Some(if http2 { Begun::Http2(again) } else { Begun::Http1(again) })
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Again<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.from == this.to {
+            return Pin::new(&mut this.io).poll_read(cx, buf);
+        }
+        let held = this.first.get(usize::from(this.from)..usize::from(this.to)).unwrap_or_default();
+        let given = held.get(..buf.remaining()).unwrap_or(held);
+        buf.put_slice(given);
+        // No more than 24.
+        this.from += given.len() as u8;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Again<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    async fn begun(pieces: &[&[u8]]) -> Option<(bool, Vec<u8>)> {
+        let (mut client, server) = tokio::io::duplex(1024);
+        let send = async {
+            for piece in pieces {
+                client.write_all(piece).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            drop(client);
+        };
+        let (_, begun) = tokio::join!(send, begin(server, LIMIT, LIMIT));
+        let (http2, mut stream) = match begun? {
+            Begun::Http1(stream) => (false, stream),
+            Begun::Http2(stream) => (true, stream),
+        };
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).await.unwrap();
+        Some((http2, all))
+    }
+
+    #[tokio::test]
+    async fn no_byte_is_lost_however_they_come() {
+        for (pieces, http2) in [
+            (&[&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..]][..], false),
+            (&[b"G", b"ET / HTTP/1.1\r\n"], false),
+            (&[b"P", b"OST / HTTP/1.1\r\n"], false),
+            (&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r", b"X and more"], false),
+            (&[b"PRI * HTTP/1.1\r\n\r\n"], false),
+            (&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"frames"], true),
+            (&[b"PRI * HTTP/2.0\r\n\r\n", b"SM\r\n\r\nframes"], true),
+        ] {
+            let whole = pieces.concat();
+            assert_eq!(begun(pieces).await, Some((http2, whole.clone())), "{}", String::from_utf8_lossy(&whole));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_preface_that_does_not_end_is_given_up() {
+        assert_eq!(begun(&[]).await, None);
+        assert_eq!(begun(&[b"PRI * HT"]).await, None);
+        tokio::time::pause();
+        let (mut client, server) = tokio::io::duplex(1024);
+        client.write_all(b"PRI *").await.unwrap();
+        assert!(begin(server, LIMIT, LIMIT).await.is_none(), "fx_12: it never goes on");
+    }
+}

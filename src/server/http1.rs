@@ -1,0 +1,90 @@
+//! HTTP/1.1 and 1.0 over one connection.
+
+use std::convert::Infallible;
+use std::io::IoSlice;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+
+use super::Common;
+use super::connection::drive;
+use crate::config::settings::Limits;
+use crate::gateway::conn::Conn;
+use crate::gateway::handle;
+use crate::net::listen::Io;
+
+/// What is read ahead of a slower upstream, or written ahead of the client; more where heads may be larger.
+const BUFFER: usize = 128 * 1024;
+
+pub(super) async fn serve(stream: impl Io, conn: Arc<Conn>, common: Common, limits: Limits) {
+    let service = service_fn(|request| {
+        let (common, conn) = (&common, &conn);
+        async move {
+            // One snapshot a request: it sees one configuration from beginning to end.
+            let gateway = Arc::clone(&common.live.load().gateway);
+            Ok::<_, Infallible>(handle(&gateway, conn, request).await)
+        }
+    });
+    let io = Watched { io: TokioIo::new(stream), conn: Arc::clone(&conn) };
+    let mut builder = http1::Builder::new();
+    // PERF: hyper's own header timeout takes a timer for every request; `Conn` keeps two numbers instead, looked at now
+    // and then. `header_read_timeout` is therefore off on purpose.
+    builder.max_header_size(limits.header_bytes).header_read_timeout(None);
+    // PERF: hyper would let the buffers of a fast stream grow to four times as much, for nothing.
+    builder.max_buf_size(limits.header_bytes.saturating_mul(2).max(BUFFER));
+    let connection = pin!(builder.serve_connection(io, service).with_upgrades());
+    drive(connection, |connection| connection.graceful_shutdown(), || {}, &conn, &common, &limits).await;
+}
+
+/// The stream, telling `Conn` when bytes come, and when none can go.
+struct Watched<T> {
+    io: T,
+    conn: Arc<Conn>,
+}
+
+impl<T: Read + Unpin> Read for Watched<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<std::io::Result<()>> {
+        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
+        if matches!(polled, Poll::Ready(Ok(()))) {
+            self.conn.reading();
+        }
+        polled
+    }
+}
+
+impl<T: Write + Unpin> Write for Watched<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.conn.writing(polled.is_pending());
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let polled = Pin::new(&mut self.io).poll_flush(cx);
+        self.conn.writing(polled.is_pending());
+        polled
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.conn.writing(polled.is_pending());
+        polled
+    }
+}
