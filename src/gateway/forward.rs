@@ -284,6 +284,7 @@ fn drop_own_cookies(gateway: &Gateway, headers: &mut HeaderMap) {
 fn open_tunnel(gateway: &Arc<Gateway>, exchange: &Exchange, client: OnUpgrade, upstream: OnUpgrade, websocket: bool) {
     let (sessions, draining) = (Arc::clone(&gateway.sessions), gateway.draining.clone());
     let (session, conn) = (exchange.session.clone(), Arc::clone(&exchange.conn));
+    let idle = gateway.settings.server.limits.websocket_idle_timeout;
     let token_left =
         exchange.machine.as_ref().map(|m| Duration::from_millis(m.expires_ms.saturating_sub(exchange.now_ms)));
     exchange.conn.worker.tunnels.spawn(async move {
@@ -303,7 +304,7 @@ fn open_tunnel(gateway: &Arc<Gateway>, exchange: &Exchange, client: OnUpgrade, u
                 () = draining.cancelled() => End::Shutdown,
             }
         };
-        tunnel::run(client, upstream, websocket, ended).await;
+        tunnel::run(client, upstream, websocket, idle, ended).await;
     });
 }
 
