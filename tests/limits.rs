@@ -286,3 +286,109 @@ fn fx_21_without_open_files_it_waits_and_recovers() {
     assert_eq!(answer(waits).unwrap().status, 200, "who waited is served");
     assert!(world.refused("files") > 1.0);
 }
+
+/// Kibibytes of memory that the gateway holds.
+fn resident(world: &World) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", world.gateway.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Writes for as long as somebody takes it: how many bytes of `most` that were.
+fn pour(stream: &mut TcpStream, most: usize) -> usize {
+    stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    let piece = [b'x'; 65_536];
+    let mut poured = 0;
+    while poured < most {
+        match stream.write(&piece[..piece.len().min(most - poured)]) {
+            Ok(written) => poured += written,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    poured
+}
+
+#[test]
+fn fx_20_what_one_side_does_not_take_is_not_kept_for_it() {
+    const HUGE: usize = 512 << 20;
+    let world = World::new(&[]);
+    let client = world.send("GET /download HTTP/1.1\r\nHost: HOST\r\n\r\n");
+    let (mut upstream, _) = world.accept();
+    let before = resident(&world);
+    write!(upstream.get_mut(), "HTTP/1.1 200 OK\r\nContent-Length: {HUGE}\r\n\r\n").unwrap();
+    let poured = pour(upstream.get_mut(), HUGE);
+    assert!(poured < HUGE / 8, "{poured} bytes found room somewhere");
+    assert!(resident(&world) < before + 16_384, "{before} KiB before, {} after", resident(&world));
+    // It goes on where it stopped.
+    let mut reader = BufReader::new(client.try_clone().unwrap());
+    head(&mut reader);
+    let mut took = vec![0; 8 << 20];
+    reader.read_exact(&mut took).unwrap();
+    assert!(pour(upstream.get_mut(), 1 << 20) == 1 << 20 && took.iter().all(|byte| *byte == b'x'));
+    drop((client.shutdown(std::net::Shutdown::Both), upstream));
+
+    let mut client = world.send(&format!("POST /upload HTTP/1.1\r\nHost: HOST\r\nContent-Length: {HUGE}\r\n\r\n"));
+    let (mut upstream, _) = world.accept();
+    let before = resident(&world);
+    let poured = pour(&mut client, HUGE);
+    assert!(poured < HUGE / 8, "{poured} bytes found room somewhere");
+    assert!(resident(&world) < before + 16_384, "{before} KiB before, {} after", resident(&world));
+    upstream.read_exact(&mut took).unwrap();
+    assert_eq!(pour(&mut client, 1 << 20), 1 << 20);
+}
+
+#[test]
+fn fx_12_whoever_is_slow_is_let_go_by_its_own_limit_and_others_are_served_meanwhile() {
+    let limits = [
+        ("HEADER_TIMEOUT", "1s"),
+        ("BODY_TIMEOUT", "1s"),
+        ("IDLE_TIMEOUT", "2s"),
+        ("WEBSOCKET_IDLE_TIMEOUT", "2s"),
+        ("HANDSHAKE_TIMEOUT", "1s"),
+    ];
+    let world = World::new(&limits);
+    let listener = world.listener.try_clone().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let asked = head(&mut BufReader::new(stream.try_clone().unwrap())).to_lowercase();
+                if asked.contains("upgrade: websocket") {
+                    stream
+                        .write_all(
+                            b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+                        )
+                        .unwrap();
+                    let _ = stream.read_to_end(&mut Vec::new());
+                } else if asked.starts_with("get /large") {
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n");
+                    while stream.write_all(&[b'x'; 65_536]).is_ok() {}
+                } else if asked.starts_with("post") {
+                    let _ = stream.read_to_end(&mut Vec::new());
+                } else {
+                    let _ = stream.write_all(OK);
+                }
+            });
+        }
+    });
+    let kinds = [
+        "GET / HTTP/1.1\r\nHost: HOST\r\nX-Slow: ",
+        "",
+        "POST /x HTTP/1.1\r\nHost: HOST\r\nContent-Length: 1000\r\n\r\nabc",
+        "POST /oauth2/sign_out HTTP/1.1\r\nHost: HOST\r\nContent-Length: 1000\r\n\r\nabc",
+        "GET /large HTTP/1.1\r\nHost: HOST\r\n\r\n",
+        "GET /ping HTTP/1.1\r\nHost: HOST\r\n\r\n",
+        "GET /ws HTTP/1.1\r\nHost: HOST\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    ];
+    let held: Vec<_> = kinds.iter().flat_map(|bytes| (0..20).map(|_| world.send(bytes))).collect();
+    eventually("all have come", || world.gateway.metric("doorward_connections") >= held.len() as f64);
+    let mut served = 0;
+    eventually("all are let go", || {
+        let said = answer(world.send("GET /x HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n")).unwrap();
+        assert_eq!(said.status, 200, "somebody who is not slow");
+        served += 1;
+        world.gateway.metric("doorward_connections") <= 1.0
+    });
+    assert!(served > 0);
+    drop(held);
+}

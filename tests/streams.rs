@@ -258,6 +258,53 @@ fn wx_04_ox_02_a_refresh_closes_no_websocket_and_a_sign_out_after_it_does() {
 }
 
 #[test]
+fn wx_05_a_token_among_the_subprotocols_is_nobody_and_is_not_logged() {
+    let world = World::new(options());
+    let ask = |cookie: &str| {
+        let mut client = TcpStream::connect(("127.0.0.1", world.gateway.port)).unwrap();
+        client.set_read_timeout(Some(PROMISED)).unwrap();
+        write!(
+            client,
+            "GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Protocol: bearer, a-very-secret-token\r\n{cookie}\r\n",
+            world.gateway.port
+        )
+        .unwrap();
+        head(&mut client)
+    };
+    assert!(ask("").starts_with("HTTP/1.1 401"));
+    let cookie = format!("Cookie: {}\r\n", world.gateway.signed_in().cookie_header(&world.gateway.base));
+    assert!(ask(&cookie).starts_with("HTTP/1.1 101"), "it is the application's to read");
+    eventually("the access lines", || world.gateway.log().matches("\"path\":\"/ws\"").count() == 2);
+    assert!(!world.gateway.log().contains("very-secret"), "{}", world.gateway.log());
+}
+
+#[test]
+fn wx_07_a_websocket_in_which_nobody_says_anything_is_closed() {
+    let provider = Provider::with(options());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let routes = format!(
+        "[[route]]\npath = \"/\"\nupstream = \"http://{}\"\naccess = \"public\"\n",
+        listener.local_addr().unwrap()
+    );
+    let env = vec![("DOORWARD_SERVER__LIMITS__WEBSOCKET_IDLE_TIMEOUT".into(), "800ms".into())];
+    let extra = Extra { routes: Some(routes), env, ..Extra::default() };
+    let gateway = Gateway::with(provider.issuer(), &Upstream::start(), extra);
+    let mut client = TcpStream::connect(("127.0.0.1", gateway.port)).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let host = format!("127.0.0.1:{}", gateway.port);
+    write!(client, "GET /ws HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").unwrap();
+    let (mut upstream, _) = listener.accept().unwrap();
+    head(&mut upstream);
+    upstream
+        .write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: WebSocket\r\n\r\n")
+        .unwrap();
+    assert!(head(&mut client).starts_with("HTTP/1.1 101"));
+    reads(&mut client, b"\x88\x13\x03\xe9idle for too long");
+    ends(&mut client);
+}
+
+#[test]
 fn a_shutdown_says_that_it_is_one() {
     let world = World::new(options());
     let (mut client, mut upstream) = world.socket(&world.gateway.signed_in());

@@ -41,7 +41,26 @@ impl Child {
         Self { process, callgrind: report }
     }
 
+    /// The memory of it and its children, where shared pages count in parts (proc(5): `Pss` of `smaps_rollup`).
+    #[allow(dead_code, reason = "each benchmark uses a part of it")]
+    pub(crate) fn memory_kib(&self) -> u64 {
+        let parent = |process: &str| {
+            let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+            stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<u32>().ok()
+        };
+        let memory = |process: &str| {
+            let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?;
+            let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+            line.trim().trim_end_matches(" kB").parse::<u64>().ok()
+        };
+        let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let own =
+            |process: &String| process.parse() == Ok(self.process.id()) || parent(process) == Some(self.process.id());
+        processes.filter(own).filter_map(|process| memory(&process)).sum()
+    }
+
     /// User and system time of all its threads (proc(5): fields 14 and 15 of `stat`, in hundredths of a second).
+    #[allow(dead_code, reason = "each benchmark uses a part of it")]
     pub(crate) fn cpu_micros(&self) -> u64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
         // The name in parentheses may hold blanks.
@@ -50,6 +69,7 @@ impl Child {
     }
 
     /// Ends it, and reads how many instructions it took.
+    #[allow(dead_code, reason = "each benchmark uses a part of it")]
     pub(crate) fn instructions(mut self) -> u64 {
         self.terminate();
         let report = fs::read_to_string(self.callgrind.as_ref().unwrap().path()).unwrap();

@@ -231,7 +231,7 @@ impl Conn {
         let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
         let several = self.is_multiplexed();
         let same = host.clone();
-        memo.sites.keep((host, epoch, Arc::clone(site)), several, |(h, e, _)| *e != epoch || *h == same);
+        memo.sites.keep((alone(&host), epoch, Arc::clone(site)), several, |(h, e, _)| *e != epoch || *h == same);
     }
 
     /// The session that these very bytes stood for a moment ago, if nothing has changed since.
@@ -253,6 +253,7 @@ impl Conn {
     }
 
     pub fn keep(&self, known: Known) {
+        let known = Known { cookie: alone(&known.cookie), rest: known.rest.as_ref().map(alone), ..known };
         let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
         let several = self.is_multiplexed();
         let (epoch, site) = (known.epoch, Arc::clone(&known.site));
@@ -341,5 +342,58 @@ impl Conn {
 
     fn millis(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.opened).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// PERF: a copy in a place of its own. A field as it came is a part of the whole buffer that its request was read into,
+/// which an idle connection would hold on to.
+fn alone(value: &HeaderValue) -> HeaderValue {
+    HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::exchange::{Begin, Exchange};
+    use crate::telemetry::writer::Writer;
+
+    /// In an unwinding build, as the release is: `panic` stands nowhere in Cargo.toml.
+    #[tokio::test]
+    async fn yx_06_a_panic_ends_its_connection_and_what_others_share_goes_on() {
+        assert!(!include_str!("../../Cargo.toml").contains("\npanic ="));
+        let (metrics, count) = (Arc::new(Metrics::new(1)), Arc::new(AtomicUsize::new(0)));
+        let worker = Arc::new(Worker {
+            index: 0,
+            sink: Sink::new(false, Writer::start().unwrap()),
+            requests: Arc::default(),
+            tunnels: TaskTracker::new(),
+        });
+        let unrouted = metrics.route("none");
+        let open = Open::new(&count, &metrics);
+        let conn = Arc::new(Conn::new("192.0.2.1".parse().unwrap(), None, Arc::clone(&worker), open));
+        let (shared, asked) = (Arc::clone(&conn), Arc::clone(&worker));
+        let ended = tokio::spawn(async move {
+            assert!(asked.requests.enter(1));
+            let id = HeaderValue::from_static("x");
+            let method = &http::Method::GET;
+            let _exchange = Exchange::begin(Begin {
+                conn: &shared,
+                method,
+                target: None,
+                id,
+                unrouted: &unrouted,
+                now_ms: 0,
+                log: false,
+            });
+            let _memo = shared.memo.lock().unwrap();
+            panic!("within a request, with its lock held");
+        });
+        assert!(ended.await.unwrap_err().is_panic());
+        // On the same thread: requests are counted as before, and the lock is nobody's.
+        assert!(worker.requests.enter(1));
+        assert!(conn.site(b"host", 1).is_none());
+        drop(conn);
+        assert_eq!(count.load(Ordering::Relaxed), 0);
+        assert!(metrics.encode().unwrap().contains("code=\"499\""));
     }
 }

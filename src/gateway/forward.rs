@@ -299,6 +299,7 @@ fn open_tunnel(gateway: &Arc<Gateway>, exchange: &Exchange, client: OnUpgrade, u
     let (sessions, draining) = (Arc::clone(&gateway.sessions), gateway.draining.clone());
     // WX-07. For `limits.connections` a tunnel is the connection that it was; in HTTP/2, a request under way.
     let (session, busy) = (exchange.session.clone(), Busy::new(&exchange.conn));
+    let idle = gateway.settings.server.limits.websocket_idle_timeout;
     let token_left =
         exchange.machine.as_ref().map(|m| Duration::from_millis(m.expires_ms.saturating_sub(exchange.now_ms)));
     exchange.conn.worker.tunnels.spawn(async move {
@@ -317,7 +318,7 @@ fn open_tunnel(gateway: &Arc<Gateway>, exchange: &Exchange, client: OnUpgrade, u
                 () = draining.cancelled() => End::Shutdown,
             }
         };
-        tunnel::run(client, upstream, websocket, ended).await;
+        tunnel::run(client, upstream, websocket, idle, ended).await;
     });
 }
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
@@ -19,14 +19,9 @@ use url::{Host, Url};
 use self::addresses::Addresses;
 pub use self::addresses::Origin;
 pub use self::stream::Stream;
+use super::keepalive::keep_alive;
 use crate::config::settings::{Target, UpstreamOptions};
 use crate::error::{Error, Kind, Reason};
-
-/// A peer that is gone without a word is noticed by the kernel after a minute and a half, however quiet the stream or
-/// WebSocket is that it was good for.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
-const KEEPALIVE_TRIES: u32 = 3;
 
 /// Where to connect to, and how.
 pub struct Endpoint {
@@ -198,9 +193,7 @@ pub fn broken_by(error: &io::Error) -> Option<Reason> {
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let keepalive =
-        TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY).with_retries(KEEPALIVE_TRIES);
-    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+    keep_alive(&SockRef::from(stream))
 }
 
 fn unconnected(error: io::Error) -> Error {

@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use super::keepalive::keep_alive;
 use crate::config::settings::Listen;
 
 /// How many connections the kernel keeps for us to accept.
@@ -158,6 +159,7 @@ fn take_one(passed: &mut ListenFd, index: usize) -> io::Result<Bound> {
     let listens = match &socket {
         Bound::Tcp(socket) => {
             socket.set_nonblocking(true)?;
+            keep_alive(&SockRef::from(socket))?;
             SockRef::from(socket).is_listener()?
         }
         Bound::Unix(socket) => {
@@ -188,6 +190,8 @@ fn tcp(addr: SocketAddr, share: bool) -> io::Result<std::net::TcpListener> {
         socket.set_reuse_port(true)?;
     }
     socket.set_nonblocking(true)?;
+    // PERF: what it accepts has this from it.
+    keep_alive(&SockRef::from(&socket))?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -3,6 +3,7 @@
 pub mod crowd;
 pub mod dial;
 pub mod files;
+mod keepalive;
 pub mod listen;
 pub mod proxy_protocol;
 pub mod tls;

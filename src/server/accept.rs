@@ -137,7 +137,7 @@ async fn refuse(written: impl Future<Output = io::Result<()>>, open: Open) {
 
 /// Whether it is about this process or machine (too many open files), and not about the one connection.
 fn is_short(error: &io::Error) -> bool {
-    use std::io::ErrorKind::{
+    use io::ErrorKind::{
         ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkDown, NetworkUnreachable,
     };
     !matches!(

@@ -344,7 +344,7 @@ async fn a_tunnel_and_its_end() {
     read_until(&mut client, "\r\n\r\n").await;
 
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
-    let tunnel = tokio::spawn(tunnel::run(upgraded.await.unwrap(), upstream, false, async move {
+    let tunnel = tokio::spawn(tunnel::run(upgraded.await.unwrap(), upstream, false, Duration::ZERO, async move {
         drop(ended.await);
         tunnel::End::Session
     }));

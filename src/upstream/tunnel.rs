@@ -1,19 +1,23 @@
 //! What a connection becomes after `101 Switching Protocols`: bytes both ways. Nothing here looks into them, but for the
 //! ends of WebSocket frames: where a WebSocket is ended from here, both peers are told by a close frame of their own.
 
-use std::future::Future;
+use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::websocket::{Frames, Sender, close_frame};
 
+/// What is read at a time in one direction.
 const BUFFER: usize = 16 * 1024;
+/// How often an idle tunnel is looked at in the time that it may be idle: it ends that part of it late, never early.
+const LOOKS: u32 = 4;
 
 /// How long a frame that is under way may take to end, and the close frame behind it to be written.
 const FINISH: Duration = Duration::from_secs(1);
@@ -24,6 +28,8 @@ const LINGER: Duration = Duration::from_millis(900);
 /// Why a tunnel ends although neither peer wants it to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum End {
+    /// Neither peer has said anything for as long as it may.
+    Idle,
     Session,
     Shutdown,
 }
@@ -32,19 +38,22 @@ impl End {
     /// The close code (RFC 6455 §7.4.1) and what it means here.
     fn close_frame(self, sender: Sender) -> Vec<u8> {
         match self {
+            Self::Idle => close_frame(sender, 1001, "idle for too long"),
             Self::Session => close_frame(sender, 1008, "session ended"),
             Self::Shutdown => close_frame(sender, 1001, "shutting down"),
         }
     }
 }
 
-/// Copies until both sides are done, one breaks, or `ended` resolves. One side that is done sending leaves the other free
+/// Copies until both sides are done, one breaks, neither has said anything for `idle` (zero: for ever), or `ended`
+/// resolves. One side that is done sending leaves the other free
 /// to finish. Where it was a WebSocket that ended, its peers get close frames; both connections are closed within two
 /// seconds of `ended` in any case. Returns the bytes that reached the upstream and those that reached the client.
 pub async fn run(
     client: OnUpgrade,
     upstream: OnUpgrade,
     websocket: bool,
+    idle: Duration,
     ended: impl Future<Output = End>,
 ) -> (u64, u64) {
     let mut ended = pin!(ended);
@@ -54,10 +63,16 @@ pub async fn run(
         both = async { tokio::try_join!(client, upstream) } => both,
     };
     let Ok((client, upstream)) = both else { return (0, 0) };
-    carry(TokioIo::new(client), TokioIo::new(upstream), websocket, ended).await
+    carry(TokioIo::new(client), TokioIo::new(upstream), websocket, idle, ended).await
 }
 
-async fn carry<C, U>(client: C, upstream: U, websocket: bool, ended: impl Future<Output = End>) -> (u64, u64)
+async fn carry<C, U>(
+    client: C,
+    upstream: U,
+    websocket: bool,
+    idle: Duration,
+    ended: impl Future<Output = End>,
+) -> (u64, u64)
 where
     C: AsyncRead + AsyncWrite,
     U: AsyncRead + AsyncWrite,
@@ -65,10 +80,12 @@ where
     let (mut from_client, mut to_client) = tokio::io::split(client);
     let (mut from_upstream, mut to_upstream) = tokio::io::split(upstream);
     let frames = |sender| if websocket { Frames::new(sender) } else { Frames::unknown() };
-    let (mut up, mut down) = (Pipe::new(frames(Sender::Client)), Pipe::new(frames(Sender::Server)));
+    let heard = AtomicBool::new(false);
+    let (mut up, mut down) = (Pipe::new(frames(Sender::Client), &heard), Pipe::new(frames(Sender::Server), &heard));
     let end = tokio::select! {
         biased;
         end = ended => Some(end),
+        () = silence(&heard, idle) => Some(End::Idle),
         // A broken tunnel is the ordinary end of one: there is nobody left to tell.
         _ = async { tokio::try_join!(up.copy(&mut from_client, &mut to_upstream), down.copy(&mut from_upstream, &mut to_client)) } => None,
     };
@@ -91,6 +108,18 @@ where
     (up.carried, down.carried)
 }
 
+/// Neither side has said anything for `limit`. PERF: bytes cost it one store, however many and often they are.
+async fn silence(heard: &AtomicBool, limit: Duration) {
+    if limit.is_zero() {
+        return pending().await;
+    }
+    let mut silent = 0;
+    while silent < LOOKS {
+        sleep(limit / LOOKS).await;
+        silent = if heard.swap(false, Ordering::Relaxed) { 0 } else { silent + 1 };
+    }
+}
+
 /// What breaks or takes too long is over: the connections are closed next.
 async fn in_time(limit: Duration, work: impl Future<Output = io::Result<bool>>) -> bool {
     matches!(timeout(limit, work).await, Ok(Ok(true)))
@@ -98,11 +127,13 @@ async fn in_time(limit: Duration, work: impl Future<Output = io::Result<bool>>) 
 
 /// One direction. What was read and what was written are kept here and not in the copying future, so that a copy that is
 /// cut short leaves both known.
-struct Pipe {
-    buffer: Box<[u8]>,
-    /// What of the buffer was read and is not written yet.
+struct Pipe<'a> {
+    /// What was read last. PERF: without room while there is nothing: most tunnels wait most of the time.
+    buffer: Vec<u8>,
+    /// What of it was written.
     from: usize,
-    to: usize,
+    /// Set whenever something was read.
+    heard: &'a AtomicBool,
     /// Of what was written.
     frames: Frames,
     carried: u64,
@@ -110,9 +141,9 @@ struct Pipe {
     done: bool,
 }
 
-impl Pipe {
-    fn new(frames: Frames) -> Self {
-        Self { buffer: vec![0; BUFFER].into_boxed_slice(), from: 0, to: 0, frames, carried: 0, done: false }
+impl<'a> Pipe<'a> {
+    fn new(frames: Frames, heard: &'a AtomicBool) -> Self {
+        Self { buffer: Vec::new(), from: 0, heard, frames, carried: 0, done: false }
     }
 
     async fn copy(
@@ -170,7 +201,7 @@ impl Pipe {
         let mut heard = self.frames;
         while told && !heard.is_closed() {
             heard.pass(self.held());
-            self.from = self.to;
+            self.from = self.buffer.len();
             if heard.is_closed() || !self.fill(reader).await? {
                 break;
             }
@@ -181,19 +212,29 @@ impl Pipe {
 
     /// What was read and is not written yet.
     fn held(&self) -> &[u8] {
-        self.buffer.get(self.from..self.to).unwrap_or_default()
+        self.buffer.get(self.from..).unwrap_or_default()
     }
 
     /// False at the end of the stream. Nothing may be held.
     async fn fill(&mut self, reader: &mut (impl AsyncRead + Unpin)) -> io::Result<bool> {
-        self.to = reader.read(&mut self.buffer).await?;
+        self.buffer.clear();
         self.from = 0;
-        Ok(self.to > 0)
+        let read = poll_fn(|cx| {
+            self.buffer.reserve_exact(BUFFER);
+            let read = pin!(reader.read_buf(&mut self.buffer)).poll(cx);
+            if read.is_pending() {
+                self.buffer = Vec::new();
+            }
+            read
+        });
+        let read = read.await?;
+        self.heard.store(true, Ordering::Relaxed);
+        Ok(read > 0)
     }
 
     /// Some of what is held, `most` at the most.
     async fn write(&mut self, most: usize, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-        let bytes = self.buffer.get(self.from..self.to).unwrap_or_default();
+        let bytes = self.buffer.get(self.from..).unwrap_or_default();
         let bytes = bytes.get(..most).unwrap_or(bytes);
         let written = writer.write(bytes).await?;
         if written == 0 {

@@ -17,11 +17,15 @@ struct Open {
 
 impl Open {
     fn new(websocket: bool) -> Self {
+        Self::with(websocket, Duration::ZERO)
+    }
+
+    fn with(websocket: bool, idle: Duration) -> Self {
         // So small that nothing larger than a header passes in one piece.
         let (client, to_client) = tokio::io::duplex(64);
         let (upstream, to_upstream) = tokio::io::duplex(64);
         let (end, ended) = oneshot::channel();
-        let tunnel = tokio::spawn(carry(to_client, to_upstream, websocket, async { ended.await.unwrap() }));
+        let tunnel = tokio::spawn(carry(to_client, to_upstream, websocket, idle, async { ended.await.unwrap() }));
         Self { client, upstream, end, tunnel }
     }
 }
@@ -146,7 +150,7 @@ async fn ox_02_peers_that_neither_read_nor_answer_are_gone_within_two_seconds() 
         let up = tokio::spawn(async move { drop(client.1.write_all(&up).await) });
         let down = tokio::spawn(async move { drop(upstream.1.write_all(&down).await) });
         // The paused clock moves only once nothing else does: then all of it stands still.
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        sleep(Duration::from_millis(1)).await;
         let start = Instant::now();
         open.end.send(End::Session).unwrap();
         (&mut open.tunnel).await.unwrap();
@@ -227,4 +231,44 @@ async fn bytes_pass_whole_both_ways_and_ends_apart() {
     assert!(have == *bytes);
     assert_eq!((&mut open.tunnel).await.unwrap(), (300_000, 300_000));
     drop((up.await.unwrap(), down.await.unwrap(), open.end));
+}
+
+#[tokio::test(start_paused = true)]
+async fn wx_07_a_tunnel_in_which_nobody_says_anything_is_closed_and_told_why() {
+    const LIMIT: Duration = Duration::from_secs(60);
+    let mut open = Open::with(true, LIMIT);
+    let mut last = Instant::now();
+    for _ in 0..5 {
+        sleep(LIMIT - Duration::from_secs(1)).await;
+        // One that speaks is enough.
+        open.upstream.write_all(b"\x89\x00").await.unwrap();
+        last = Instant::now();
+        reads(&mut open.client, b"\x89\x00").await;
+    }
+    let plain = b"\x88\x13\x03\xe9idle for too long";
+    reads(&mut open.client, plain).await;
+    assert!((LIMIT..=LIMIT + LIMIT / LOOKS).contains(&last.elapsed()), "{:?}", last.elapsed());
+    assert_eq!((rest(&mut open.client).await, rest(&mut open.upstream).await.len()), (vec![], 25));
+    open.tunnel.await.unwrap();
+
+    // What is no WebSocket is closed without a word.
+    let mut open = Open::with(false, LIMIT);
+    assert_eq!((rest(&mut open.client).await, rest(&mut open.upstream).await), (vec![], vec![]));
+
+    let open = Open::with(true, Duration::ZERO);
+    sleep(Duration::from_secs(1_000_000)).await;
+    assert!(!open.tunnel.is_finished(), "zero is for ever");
+}
+
+#[tokio::test(start_paused = true)]
+async fn wx_07_a_peer_that_takes_nothing_does_not_keep_a_tunnel_open() {
+    let mut open = Open::with(true, Duration::from_secs(60));
+    let (mut from_upstream, mut to_tunnel) = tokio::io::split(open.upstream);
+    // More than the tunnel and its ends hold: nobody reads at the client.
+    let sending = tokio::spawn(async move { while to_tunnel.write_all(&[0x82, 0]).await.is_ok() {} });
+    let mut told = Vec::new();
+    from_upstream.read_to_end(&mut told).await.unwrap();
+    open.tunnel.await.unwrap();
+    sending.await.unwrap();
+    let _ = open.client.shutdown().await;
 }
