@@ -120,6 +120,7 @@ pub struct Gateway {
     unrouted: Arc<metrics::Route>,
     leaving: Arc<AtomicBool>,
     draining: CancellationToken,
+    control: tokio::runtime::Handle,
 }
 
 /// What a gateway is made of besides its settings: what outlives a reload.
@@ -182,7 +183,9 @@ impl Gateway {
             .iter()
             .map(|route| {
                 let presents = tokens.presented(&route.upstream_auth, &providers, before.map(|b| &b.tokens))?;
-                Rules::new(route, &settings, &providers, &metrics, shared.workers, presents)
+                let known = before.map_or(&[][..], |b| &b.rules);
+                let upstream = Rules::upstream(route, &metrics, shared.workers, known)?;
+                Rules::new(route, &settings, &providers, &metrics, upstream, presents)
             })
             .collect();
         let secure = settings.server.public_url.is_https();
@@ -210,6 +213,7 @@ impl Gateway {
             unrouted: metrics.route("none"),
             leaving: Arc::clone(&shared.leaving),
             draining: shared.draining.clone(),
+            control: shared.control.clone(),
             sessions: Arc::new(sessions),
             kept,
             metrics,
@@ -221,8 +225,12 @@ impl Gateway {
         })
     }
 
-    /// New providers and issuers begin to look for their metadata, on the control runtime.
+    /// New providers and issuers begin to look for their metadata, and new upstreams are looked after, on the control
+    /// runtime.
     pub fn start(&self) {
+        for upstream in self.rules.iter().filter_map(|rules| rules.upstream.as_ref()) {
+            upstream.start(&self.control);
+        }
         for provider in self.providers.iter().filter(|p| !p.is_started()) {
             provider.start();
         }

@@ -43,15 +43,9 @@ impl Rules {
         settings: &Settings,
         providers: &[Arc<Provider>],
         metrics: &Metrics,
-        workers: usize,
+        upstream: Option<Arc<Upstream>>,
         presents: Option<Presents>,
     ) -> Result<Self> {
-        let upstream = match route.upstream.targets.first() {
-            Some(Target::Status(_)) | None => None,
-            Some(Target::Url(_) | Target::Unix(_)) => {
-                Some(Upstream::new(&route.name, &route.upstream, workers, &metrics.upstreams)?)
-            }
-        };
         let policy = match &route.access {
             Access::Policy(policy) => Some(Policy::new(policy, route.mode)),
             _ => None,
@@ -67,6 +61,24 @@ impl Rules {
             required: route.identity.iter().find(|header| header.required).map(|header| header.value.clone()),
             counters: metrics.route(&route.name),
         })
+    }
+
+    /// Where `route` leads to. The one that is there `before` goes on where it did not change: with its connections, and
+    /// with what it knows of its peers.
+    pub fn upstream(
+        route: &settings::Route,
+        metrics: &Metrics,
+        workers: usize,
+        before: &[Self],
+    ) -> Result<Option<Arc<Upstream>>> {
+        if let Some(Target::Status(_)) | None = route.upstream.targets.first() {
+            return Ok(None);
+        }
+        let known = before.iter().find(|rules| rules.name() == route.name).and_then(|rules| rules.upstream.as_ref());
+        match known.filter(|known| known.is(&route.upstream)) {
+            Some(known) => Ok(Some(Arc::clone(known))),
+            None => Upstream::new(&route.name, &route.upstream, workers, &metrics.upstreams).map(Some),
+        }
     }
 
     pub fn name(&self) -> &str {

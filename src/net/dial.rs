@@ -1,6 +1,7 @@
-//! Connections to upstreams: TCP, TLS over TCP, Unix sockets. Resolves anew at every connect and never keeps one: the
-//! pool is `upstream`'s.
+//! Connections to upstreams: TCP, TLS over TCP, Unix sockets. Keeps the addresses of a host name, and never a connection:
+//! the pool is `upstream`'s.
 
+mod addresses;
 mod stream;
 mod tls;
 
@@ -10,11 +11,13 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
+use self::addresses::Addresses;
+pub use self::addresses::Origin;
 pub use self::stream::Stream;
 use crate::config::settings::{Target, UpstreamOptions};
 use crate::error::{Error, Kind, Reason};
@@ -32,7 +35,7 @@ pub struct Endpoint {
 }
 
 enum Place {
-    Tcp { host: String, port: u16, tls: Option<Tls> },
+    Tcp { addresses: Addresses, tls: Option<Tls> },
     Unix(PathBuf),
 }
 
@@ -73,7 +76,7 @@ impl Endpoint {
         } else {
             None
         };
-        Ok(Place::Tcp { host, port, tls })
+        Ok(Place::Tcp { addresses: Addresses::new(host, port), tls })
     }
 
     pub fn connect_timeout(&self) -> Duration {
@@ -94,8 +97,8 @@ impl Endpoint {
     async fn dial(&self) -> Result<Stream, Error> {
         match &self.place {
             Place::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix).map_err(unconnected),
-            Place::Tcp { host, port, tls } => {
-                let stream = self.first_that_answers(host, *port).await?;
+            Place::Tcp { addresses, tls } => {
+                let stream = self.first_that_answers(addresses).await?;
                 prepare(&stream).map_err(unconnected)?;
                 match tls {
                     None => Ok(Stream::Tcp(stream)),
@@ -106,20 +109,70 @@ impl Endpoint {
     }
 
     /// Each address gets its share of the time that is left, so that a black hole does not hide the address behind it.
-    async fn first_that_answers(&self, host: &str, port: u16) -> Result<TcpStream, Error> {
+    async fn first_that_answers(&self, addresses: &Addresses) -> Result<TcpStream, Error> {
         let deadline = Instant::now() + self.connect_timeout;
-        let found = lookup_host((host, port)).await.map_err(|e| Error::upstream(Reason::Dns).because(e))?;
-        let addresses: Vec<_> = found.collect();
+        let unresolved = |e: io::Error| Error::upstream(Reason::Dns).because(e);
+        let mut tried = Vec::new();
         let mut failure = Error::upstream(Reason::Dns);
-        for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
-            let share = deadline.saturating_duration_since(Instant::now()) / u32::try_from(left).unwrap_or(u32::MAX);
-            match tokio::time::timeout(share, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) => failure = unconnected(error),
-                Err(_) => failure = Error::upstream(Reason::ConnectTimeout),
+        let mut list = addresses.in_turn().await.map_err(unresolved)?;
+        loop {
+            for (address, left) in list.iter().zip((1..=list.len()).rev()) {
+                let left = u32::try_from(left).unwrap_or(u32::MAX);
+                let share = deadline.saturating_duration_since(Instant::now()) / left;
+                match tokio::time::timeout(share, TcpStream::connect(address)).await {
+                    Ok(Ok(stream)) => return Ok(stream),
+                    Ok(Err(error)) => failure = unconnected(error),
+                    Err(_) => failure = Error::upstream(Reason::ConnectTimeout),
+                }
+                addresses.failed(address);
+            }
+            tried.append(&mut list);
+            // What was known may be old: a container that was started again has another address.
+            if !addresses.refresh().await.is_ok_and(|changed| changed) {
+                return Err(failure);
+            }
+            list = addresses.in_turn().await.map_err(unresolved)?;
+            list.retain(|address| !tried.contains(address));
+            if list.is_empty() {
+                return Err(failure);
             }
         }
-        Err(failure)
+    }
+
+    /// Whether it is a host name, whose addresses may change.
+    pub fn is_named(&self) -> bool {
+        matches!(&self.place, Place::Tcp { addresses, .. } if !addresses.is_fixed())
+    }
+
+    /// Looks the host name up anew; true where its addresses are others now.
+    pub async fn resolve(&self) -> io::Result<bool> {
+        match &self.place {
+            Place::Tcp { addresses, .. } => addresses.refresh().await,
+            Place::Unix(_) => Ok(false),
+        }
+    }
+
+    /// As if the host name had been looked up, and these were its addresses.
+    #[cfg(test)]
+    pub fn found(&self, found: &[&str]) -> bool {
+        let found = found.iter().map(|address| address.parse().unwrap()).collect();
+        matches!(&self.place, Place::Tcp { addresses, .. } if addresses.found(found))
+    }
+
+    /// What `stream` leads to.
+    pub fn origin(&self, stream: &Stream) -> Origin {
+        match &self.place {
+            Place::Tcp { addresses, .. } => addresses.origin(stream.peer()),
+            Place::Unix(_) => Origin::default(),
+        }
+    }
+
+    /// Whether that is still a place of this endpoint.
+    pub fn has(&self, origin: &mut Origin) -> bool {
+        match &self.place {
+            Place::Tcp { addresses, .. } => addresses.has(origin),
+            Place::Unix(_) => true,
+        }
     }
 }
 

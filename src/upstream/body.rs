@@ -104,7 +104,7 @@ impl Lease {
     fn give_back(self) {
         // The connection first: whoever waits for the place can use it.
         if let (Some(slot), Some(worker)) = (&self.slot, self.worker) {
-            slot.peer().pool.give_back(worker, self.connection);
+            slot.peer().give_back(worker, self.connection);
         }
     }
 }

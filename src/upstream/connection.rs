@@ -17,7 +17,7 @@ use super::body::RequestBody;
 use super::replay::{Tape, Taped};
 use super::upload::Progress;
 use crate::error::{Error, Reason};
-use crate::net::dial::{Endpoint, broken_by};
+use crate::net::dial::{Endpoint, Origin, broken_by};
 
 /// What is read ahead of a slower client, or written ahead of the upstream: also the most that an answer's head may be.
 const BUFFER: usize = 128 * 1024;
@@ -26,6 +26,8 @@ pub(super) struct Connection {
     pub(super) sender: SendRequest<RequestBody>,
     /// The head of the request under way.
     pub(super) tape: Tape,
+    /// What it leads to.
+    pub(super) origin: Origin,
     /// PERF: the response timer stays with the connection and is set anew only when it has run out, so that an exchange
     /// takes no entry of the timer wheel.
     timer: Pin<Box<Sleep>>,
@@ -44,6 +46,7 @@ pub(super) enum Exchanged {
 /// A new connection of `endpoint`, ready for a request.
 pub(super) async fn connect(endpoint: &Endpoint, response_timeout: Duration) -> Result<Connection, Error> {
     let stream = endpoint.connect().await?;
+    let origin = endpoint.origin(&stream);
     let tape = Tape::default();
     let io = Taped { io: TokioIo::new(stream), tape: tape.clone() };
     // PERF: hyper would let the buffers of a fast stream grow to four times as much, for nothing.
@@ -52,7 +55,7 @@ pub(super) async fn connect(endpoint: &Endpoint, response_timeout: Duration) -> 
     // One task a connection, on the worker's own runtime; how it ends is told to who sends on it.
     tokio::spawn(async move { drop(connection.with_upgrades().await) });
     let timer = Box::pin(sleep_until(Instant::now() + response_timeout));
-    Ok(Connection { sender, tape, timer })
+    Ok(Connection { sender, tape, origin, timer })
 }
 
 impl Connection {

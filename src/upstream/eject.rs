@@ -30,7 +30,6 @@ impl Condition {
         until == 0 || until <= now()
     }
 
-    #[cfg(test)]
     /// Whether that is news.
     pub(super) fn set_well(&self, well: bool) -> bool {
         self.unwell.swap(!well, Ordering::Relaxed) == well

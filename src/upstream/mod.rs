@@ -5,6 +5,7 @@ mod balance;
 mod body;
 mod connection;
 mod eject;
+mod health;
 mod peer;
 mod peers;
 mod pool;
@@ -16,14 +17,18 @@ mod testing;
 #[cfg(test)]
 mod tests;
 pub mod tunnel;
+mod upkeep;
 pub mod upload;
 mod websocket;
 
-use std::sync::{Arc, Weak};
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock, Weak};
 
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::body::Lease;
 pub use self::body::{RequestBody, ResponseBody};
@@ -35,12 +40,17 @@ use crate::config::settings;
 use crate::error::{Error, Reason};
 use crate::telemetry::upstreams::{Condition, Observed, Upstreams};
 
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// The upstream of one route, shared by all workers.
+///
+/// What runs beside the requests ends with it; requests under way, and streams, hold on to the peers alone.
 pub struct Upstream {
     route: String,
+    settings: settings::Upstream,
     peers: Arc<Peers>,
-    response_timeout: std::time::Duration,
     metrics: Upstreams,
+    beside: OnceLock<Vec<AbortOnDropHandle<()>>>,
 }
 
 impl Upstream {
@@ -53,13 +63,42 @@ impl Upstream {
     ) -> Result<Arc<Self>, Error> {
         let upstream = Arc::new(Self {
             route: route.to_owned(),
+            settings: settings.clone(),
             peers: Peers::new(settings, workers)?,
-            response_timeout: settings.options.response_timeout,
             metrics: metrics.clone(),
+            beside: OnceLock::new(),
         });
         let observed: Weak<Self> = Arc::downgrade(&upstream);
         metrics.observe(observed);
         Ok(upstream)
+    }
+
+    /// Whether an upstream with these settings would be this one: the same but for files, which may hold something else
+    /// by now.
+    pub fn is(&self, settings: &settings::Upstream) -> bool {
+        self.settings == *settings && settings.options.ca.is_none() && settings.options.client_cert.is_none()
+    }
+
+    /// Begins what runs beside the requests, on `control`; once.
+    pub fn start(&self, control: &Handle) {
+        self.beside.get_or_init(|| {
+            let spawn = |task| AbortOnDropHandle::new(control.spawn(task));
+            let options = &self.settings.options;
+            let sweep: Task = Box::pin(upkeep::sweep(Arc::clone(&self.peers), options.idle_timeout));
+            let mut tasks = vec![spawn(sweep)];
+            for (index, peer) in self.peers.each().enumerate() {
+                let of = || (Arc::clone(&self.peers), self.route.clone());
+                if peer.endpoint.is_named() {
+                    let (peers, route) = of();
+                    tasks.push(spawn(Box::pin(upkeep::resolve(peers, index, options.resolve_interval, route))));
+                }
+                if let Some(health) = options.health.clone() {
+                    let (peers, route) = of();
+                    tasks.push(spawn(Box::pin(health::watch(peers, index, health, route))));
+                }
+            }
+            tasks
+        });
     }
 
     /// Sends `request` over a connection of this worker and waits for the head of the answer; `now` is when. Hop-by-hop
@@ -128,7 +167,7 @@ impl Upstream {
             let (route, reason, seconds) = (&self.route, reason.as_str(), time.as_secs());
             tracing::warn!(route, upstream = %name, reason, seconds, "an upstream fails and is left out for a while");
         }
-        let in_time = course.sends == 0 || course.start.elapsed() < self.response_timeout;
+        let in_time = course.sends == 0 || course.start.elapsed() < self.settings.options.response_timeout;
         match again {
             Some(again) if in_time && slot.add_to(tried) && tried.len() < self.peers.len() => {
                 let reason = self.count_failure(&failure);

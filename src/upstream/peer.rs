@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -28,7 +28,7 @@ pub(super) struct Peer {
     pub(super) rewrite: Rewrite,
     pub(super) pool: Pool,
     pub(super) condition: Condition,
-    endpoint: Endpoint,
+    pub(super) endpoint: Endpoint,
     response_timeout: Duration,
     under_way: Apart,
 }
@@ -132,6 +132,30 @@ impl Peer {
                 }
                 again => return Err(Missed::but(failure, again)),
             }
+        }
+    }
+}
+
+impl Peer {
+    /// The connection of an exchange that is over: kept, if it leads where the next one is to go.
+    pub(super) fn give_back(&self, worker: usize, mut connection: Connection) {
+        if self.endpoint.has(&mut connection.origin) {
+            self.pool.give_back(worker, connection);
+        }
+    }
+
+    /// Closes idle connections that are not to be used again.
+    pub(super) fn sweep(&self, now: Instant) {
+        self.pool.sweep(now, |connection| self.endpoint.has(&mut connection.origin));
+    }
+
+    /// One request over a connection of its own, and the status of the answer; no worker is needed for it. Rewrites
+    /// nothing.
+    pub(super) async fn once(&self, request: Request<RequestBody>, limit: Duration) -> Result<StatusCode, Error> {
+        let mut connection = connect(&self.endpoint, limit).await?;
+        match connection.exchange(request, Instant::now(), None, limit).await {
+            Exchanged::Answered(response) => Ok(response.status()),
+            Exchanged::Unsent(_, error) | Exchanged::Lost(error) | Exchanged::Failed(error) => Err(error),
         }
     }
 }

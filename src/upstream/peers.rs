@@ -112,7 +112,7 @@ impl Peers {
         }
     }
 
-    fn peer(&self, index: usize) -> &Peer {
+    pub(super) fn peer(&self, index: usize) -> &Peer {
         index.checked_sub(1).and_then(|index| self.rest.get(index)).unwrap_or(&self.first)
     }
 

@@ -11,7 +11,7 @@ use super::connection::Connection;
 const MAX_IDLE: usize = 64;
 
 pub(super) struct Pool {
-    /// PERF: each lock is taken by its own worker only, so it is never waited for.
+    /// PERF: each lock is taken by its own worker, and seldom for a sweep: it is hardly ever waited for.
     workers: Box<[Mutex<Vec<Idle>>]>,
     idle_timeout: Duration,
 }
@@ -59,6 +59,17 @@ impl Pool {
         idle.drain(..expired);
         if idle.len() < MAX_IDLE {
             idle.push(Idle { connection, since });
+        }
+    }
+
+    /// Closes what is closed, too old, or not to be kept: of all workers, from whichever thread.
+    pub(super) fn sweep(&self, now: Instant, keep: impl Fn(&mut Connection) -> bool) {
+        for idle in &self.workers {
+            let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.retain_mut(|Idle { connection, since }| {
+                let young = now.saturating_duration_since(*since) < self.idle_timeout;
+                young && !connection.sender.is_closed() && keep(connection)
+            });
         }
     }
 

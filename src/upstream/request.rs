@@ -32,6 +32,11 @@ impl Rewrite {
         Ok(Self { prefix, authority, pass_host: options.pass_host })
     }
 
+    /// The Host of a request that brings none.
+    pub(super) fn host(&self) -> &HeaderValue {
+        &self.authority
+    }
+
     /// Origin form (RFC 9112 §3.2.1), the URL's path in front, HTTP/1.1, exactly one Host. Returns the target that was
     /// there where it is another now: what a second upstream is to begin with.
     pub(super) fn apply(&self, request: &mut Request<RequestBody>) -> Result<Option<Uri>, Error> {

@@ -35,8 +35,17 @@ impl Origin {
         Self::several(&[path], change).await.pop().unwrap()
     }
 
+    /// At `localhost`, which is looked up.
+    pub(super) async fn named(change: impl FnOnce(&mut UpstreamOptions)) -> Self {
+        Self::at("localhost", &[""], change).await.pop().unwrap()
+    }
+
     /// One for each path, all of them of one upstream.
     pub(super) async fn several(paths: &[&str], change: impl FnOnce(&mut UpstreamOptions)) -> Vec<Self> {
+        Self::at("127.0.0.1", paths, change).await
+    }
+
+    async fn at(host: &str, paths: &[&str], change: impl FnOnce(&mut UpstreamOptions)) -> Vec<Self> {
         let mut options = UpstreamOptions {
             response_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
@@ -47,7 +56,8 @@ impl Origin {
         let mut targets = Vec::new();
         for path in paths {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            targets.push(Target::Url(format!("http://{}{path}", listener.local_addr().unwrap()).parse().unwrap()));
+            let port = listener.local_addr().unwrap().port();
+            targets.push(Target::Url(format!("http://{host}:{port}{path}").parse().unwrap()));
             listeners.push(listener);
         }
         let metrics = Upstreams::default();
