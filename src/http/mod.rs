@@ -10,3 +10,4 @@ pub mod parameter;
 pub mod refusal;
 pub mod reply;
 pub mod uri;
+pub mod websocket;

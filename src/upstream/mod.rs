@@ -5,6 +5,7 @@ mod balance;
 mod body;
 mod connection;
 mod eject;
+mod http2;
 mod peer;
 mod peers;
 mod pool;
