@@ -100,6 +100,10 @@ pub enum Reason {
     NoWebSocket,
     /// The connection broke before the answer began.
     Broken,
+    /// It took no more requests on an HTTP/2 connection, time and again.
+    NotTaken,
+    /// It reset the request instead of answering it.
+    Reset,
     /// What it sent is no HTTP.
     Protocol,
     /// No answer within `response_timeout`.
@@ -125,6 +129,8 @@ impl Reason {
             Self::NoHttp2 => "no_http2",
             Self::NoWebSocket => "no_websocket",
             Self::Broken => "broken",
+            Self::NotTaken => "not_taken",
+            Self::Reset => "reset",
             Self::Protocol => "protocol",
             Self::ResponseTimeout => "response_timeout",
             Self::QueueFull => "queue_full",
@@ -154,6 +160,8 @@ impl Reason {
             Self::NoHttp2 => "the upstream speaks no HTTP/2",
             Self::NoWebSocket => "the upstream takes no WebSockets over HTTP/2 (RFC 8441)",
             Self::Broken => "the upstream broke the connection",
+            Self::NotTaken => "the upstream took no more requests on its connection",
+            Self::Reset => "the upstream reset the request",
             Self::Protocol => "the upstream broke the protocol",
             Self::ResponseTimeout => "no answer of the upstream in time",
             Self::QueueFull => "the upstream's queue is full",

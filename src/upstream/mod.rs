@@ -6,6 +6,7 @@ mod body;
 mod connection;
 mod eject;
 mod health;
+mod http2;
 mod peer;
 mod peers;
 mod pool;

@@ -1,6 +1,7 @@
 //! One address of an upstream: its connections, how much it has to do, and sending to it, again over another connection
 //! where that is safe.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -9,8 +10,9 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::body::RequestBody;
-use super::connection::{Connection, Exchanged, connect};
+use super::connection::{Connection, Exchanged};
 use super::eject::Condition;
+use super::http2::Shared;
 use super::pool::Pool;
 use super::replay::Replay;
 use super::request::Rewrite;
@@ -28,7 +30,7 @@ pub(super) struct Peer {
     pub(super) rewrite: Rewrite,
     pub(super) pool: Pool,
     pub(super) condition: Condition,
-    pub(super) endpoint: Endpoint,
+    pub(super) endpoint: Arc<Endpoint>,
     response_timeout: Duration,
     under_way: Apart,
 }
@@ -59,11 +61,12 @@ pub(super) struct Missed {
 
 impl Peer {
     pub(super) fn new(target: &Target, options: &UpstreamOptions, workers: usize) -> Result<Self, Error> {
+        let http2 = options.http2.then(|| Shared::new(target, workers, options.idle_timeout));
         Ok(Self {
             name: target.to_string(),
-            endpoint: Endpoint::new(target, options)?,
+            endpoint: Arc::new(Endpoint::new(target, options)?),
             rewrite: Rewrite::new(target, options)?,
-            pool: Pool::new(workers, options.idle_timeout),
+            pool: Pool::new(workers, options.idle_timeout, http2),
             condition: Condition::default(),
             response_timeout: options.response_timeout,
             under_way: Apart(AtomicUsize::new(0)),
@@ -93,11 +96,11 @@ impl Peer {
         let mut fresh = false;
         loop {
             let pooled = if fresh { None } else { self.pool.take(course.worker, course.start) };
-            let reused = pooled.is_some();
+            let mut reused = pooled.is_some();
             let mut connection = match pooled {
                 Some(connection) => connection,
                 // PERF: boxed, so that dialling does not swell the future of every request.
-                None => match Box::pin(connect(&self.endpoint, self.response_timeout)).await {
+                None => match Box::pin(self.pool.connect(course.worker, &self.endpoint, self.response_timeout)).await {
                     Ok(connection) => {
                         if course.sends == 0 {
                             course.start = Instant::now();
@@ -109,23 +112,29 @@ impl Peer {
                 },
             };
             // PERF: a new connection to the only peer that fails is the end, so nothing is copied for it.
-            let replay = if reused || course.others { Replay::of(&request, &connection.tape) } else { None };
+            let replay = if reused || course.others { Replay::of(&request, connection.tape()) } else { None };
             // Handed back: not one byte of it was written, so any method may go again. Otherwise the rule of RFC 9110
             // §9.2.2: idempotent, and without a body, since what was taken of one is gone.
             let (failure, again) =
                 match connection.exchange(request, course.start, course.progress, self.response_timeout).await {
                     Exchanged::Answered(response) => return Ok((connection, response)),
                     Exchanged::Unsent(unsent, failure) => (failure, Some(unsent)),
+                    Exchanged::Refused(refused, failure) => {
+                        course.sends += 1;
+                        reused = true;
+                        (failure, (course.sends < SENDS).then_some(refused))
+                    }
                     Exchanged::Lost(failure) => {
                         course.sends += 1;
                         fresh = true;
                         let replay = replay.filter(|_| course.sends < SENDS);
-                        (failure, replay.and_then(|replay| replay.into_request(&connection.tape)))
+                        (failure, replay.and_then(|replay| replay.into_request(connection.tape())))
                     }
                     Exchanged::Failed(failure) => (failure, None),
                 };
             match again {
-                // A connection that was kept says nothing about its peer: it may have ended by its keep-alive time.
+                // A connection that was kept says nothing about its peer: it may have ended by its keep-alive time, or takes
+                // no more requests.
                 Some(again) if reused => {
                     course.retries += 1;
                     request = again;
@@ -139,23 +148,26 @@ impl Peer {
 impl Peer {
     /// The connection of an exchange that is over: kept, if it leads where the next one is to go.
     pub(super) fn give_back(&self, worker: usize, mut connection: Connection) {
-        if self.endpoint.has(&mut connection.origin) {
+        if connection.leads_to(&self.endpoint) {
             self.pool.give_back(worker, connection);
         }
     }
 
     /// Closes idle connections that are not to be used again.
     pub(super) fn sweep(&self, now: Instant) {
-        self.pool.sweep(now, |connection| self.endpoint.has(&mut connection.origin));
+        self.pool.sweep(now, &self.endpoint);
     }
 
     /// One request over a connection of its own, and the status of the answer; no worker is needed for it. Rewrites
     /// nothing.
     pub(super) async fn once(&self, request: Request<RequestBody>, limit: Duration) -> Result<StatusCode, Error> {
-        let mut connection = connect(&self.endpoint, limit).await?;
+        let mut connection = self.pool.alone(&self.endpoint, limit).await?;
         match connection.exchange(request, Instant::now(), None, limit).await {
             Exchanged::Answered(response) => Ok(response.status()),
-            Exchanged::Unsent(_, error) | Exchanged::Lost(error) | Exchanged::Failed(error) => Err(error),
+            Exchanged::Unsent(_, error)
+            | Exchanged::Refused(_, error)
+            | Exchanged::Lost(error)
+            | Exchanged::Failed(error) => Err(error),
         }
     }
 }

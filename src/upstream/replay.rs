@@ -39,6 +39,16 @@ impl Tape {
         recording.head.shrink_to(KEEP_BYTES);
     }
 
+    /// The head that `note` would find if HTTP/1.1 wrote it, for a connection that writes heads in another form.
+    pub(super) fn write(&self, request: &Request<RequestBody>) {
+        let mut head = b"\r\n".to_vec();
+        for (name, value) in request.headers() {
+            head.extend_from_slice(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        head.extend_from_slice(b"\r\n");
+        self.note(&head);
+    }
+
     /// Takes down the first bytes that are written after `start`: hyper hands over a head in one piece.
     fn note(&self, bytes: &[u8]) {
         let mut recording = self.recording();
