@@ -75,7 +75,7 @@ async fn yx_05_a_malformed_hello_is_an_alert_or_nothing_and_the_next_client_is_s
 }
 
 #[tokio::test]
-async fn tls_1_1_and_older_are_refused_with_an_alert() {
+async fn f_11_tls_1_1_and_older_are_refused_with_an_alert() {
     let pki = Pki::new();
     let acceptor = server(&pki);
     for minor in 0..=2 {
