@@ -35,7 +35,7 @@ use crate::telemetry::writer::Writer;
 pub enum Failure {
     #[error("cannot listen on {0}")]
     Listen(#[source] io::Error),
-    #[error("the TLS certificate cannot be used: {0}")]
+    #[error("server.tls cannot be used: {0}")]
     Tls(#[source] io::Error),
     #[error("{0}")]
     Gateway(#[from] Error),

@@ -173,7 +173,8 @@ fn yx_05_yx_11_nonsense_and_floods_are_counted_and_others_are_served() {
 fn plain_http_to_a_tls_port_is_told_so() {
     let (pki, upstream, provider) = (Pki::new(&["localhost"]), Upstream::start(), Provider::start());
     let gateway = start(&pki, &upstream, &provider, "", &[]);
-    let answer = String::from_utf8(say(gateway.port, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")).unwrap();
+    let request = format!("GET / HTTP/1.1\r\nHost: localhost\r\nCookie: {}\r\n\r\n", "a".repeat(20_000));
+    let answer = String::from_utf8(say(gateway.port, request.as_bytes())).unwrap();
     assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.contains(&format!("Content-Length: {}", body.len())), "{answer}");

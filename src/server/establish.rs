@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout_at};
 
 use super::connection::serve;
@@ -21,6 +21,9 @@ use crate::telemetry::refused::Refused;
 const PLAIN: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nCache-Control: no-store\r\nContent-Type: text/plain\r\n\
     Content-Length: 50\r\n\r\nThe plain HTTP request was sent to the HTTPS port\n";
+
+/// What is read of a request that is not answered but told where to go.
+const LINGER: u64 = 64 * 1024;
 
 /// `peer`: None on a unix socket.
 pub(super) async fn establish(
@@ -68,6 +71,8 @@ pub(super) async fn establish(
             tracing::debug!(peer = %client, "plain http where TLS was expected");
             let _ = stream.write_all(PLAIN).await;
             let _ = stream.shutdown().await;
+            // Closing on what is still to be read would reset the connection, and take the answer with it.
+            let _ = timeout_at(limit, tokio::io::copy(&mut stream.take(LINGER), &mut tokio::io::sink())).await;
             Outcome::Failed
         }
         Err(Failed::Broken(error)) => {
