@@ -13,12 +13,17 @@ use super::pages::{Action, Page};
 use super::www_authenticate;
 use crate::config::settings::Require;
 use crate::error::{Error, Kind};
+use crate::http::headers::encode_value;
 use crate::http::reply::{self, Reply};
 use crate::session::Session;
 use crate::telemetry::Safe;
 
 /// Seconds until it is worth asking again while the provider is away, or the application busy.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
+
+/// For clients of gRPC, whose people read it in a log.
+const SIGN_IN: &str = "Credentials are missing or were refused";
+const STEP_UP: &str = "Another or a more recent sign-in is required";
 
 /// What an answer of ours looks like for whoever asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -59,7 +64,7 @@ impl<'a> Asker<'a> {
     /// A page or JSON, by what the asker is. `title` says what is wrong, `lines` what to do.
     pub fn answer(&self, status: StatusCode, error: &str, title: &str, lines: &[&str], actions: Vec<Action>) -> Reply {
         match self.manner {
-            Manner::Grpc => self.grpc(status),
+            Manner::Grpc => self.grpc(status, title),
             Manner::Json => reply::json(status, &json!({ "error": error, "message": title, "request_id": self.id })),
             Manner::Page => {
                 let lines = lines.iter().map(|l| (*l).to_owned()).collect();
@@ -99,7 +104,7 @@ impl<'a> Asker<'a> {
     /// 401 with a hint for programs (RFC 6750 §3): no error code where no credentials were judged.
     pub fn unauthorized(&self, credentials_refused: bool, login_url: &str, challenges: Vec<HeaderValue>) -> Reply {
         if self.manner == Manner::Grpc {
-            return self.grpc(StatusCode::UNAUTHORIZED);
+            return self.grpc(StatusCode::UNAUTHORIZED, SIGN_IN);
         }
         let error = if credentials_refused { "invalid_token" } else { "unauthorized" };
         let body = json!({ "error": error, "login_url": login_url, "request_id": self.id });
@@ -111,7 +116,7 @@ impl<'a> Asker<'a> {
     /// here to its own sign-in.
     pub fn step_up(&self, require: &Require, login_url: &str) -> Reply {
         if self.manner == Manner::Grpc {
-            return self.grpc(StatusCode::UNAUTHORIZED);
+            return self.grpc(StatusCode::UNAUTHORIZED, STEP_UP);
         }
         const ERROR: &str = "insufficient_user_authentication";
         // A list of words (OpenID Connect Core §3.1.2.1).
@@ -359,23 +364,24 @@ impl<'a> Asker<'a> {
         self.answer(StatusCode::BAD_REQUEST, "sign_in_loop", "The sign-in goes round in circles", &lines, actions)
     }
 
-    fn grpc(&self, status: StatusCode) -> Reply {
-        // https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md
+    /// Trailers and nothing else (gRPC over HTTP2, "Responses"). The codes are those that a client of gRPC would make of
+    /// the HTTP status itself (gRPC's http-grpc-status-mapping), and closer ones where there are.
+    fn grpc(&self, status: StatusCode, message: &str) -> Reply {
         let code = match status.as_u16() {
             400 => "13",
             401 => "16",
             403 => "7",
             404 | 405 => "12",
-            429 | 502..=504 => "14",
+            408 | 504 => "4",
+            413 | 431 => "8",
+            429 | 502 | 503 => "14",
             _ => "2",
         };
         let mut reply = reply::empty(StatusCode::OK);
         let headers = reply.headers_mut();
         headers.insert("content-type", HeaderValue::from_static("application/grpc"));
         headers.insert("grpc-status", HeaderValue::from_static(code));
-        if let Ok(id) = HeaderValue::from_str(self.id) {
-            headers.insert("grpc-message", id);
-        }
+        headers.insert("grpc-message", encode_value(&format!("{message} (request {})", self.id)));
         reply
     }
 }

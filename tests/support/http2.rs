@@ -10,6 +10,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// One connection, by prior knowledge, on a runtime of its own.
 pub struct Client {
@@ -78,11 +79,49 @@ impl Client {
         self.head(request.extension(hyper::ext::Protocol::from_static("websocket")), b"").unwrap()
     }
 
+    /// Opens a WebSocket and becomes it.
+    pub fn tunnel(&self, path: &str, headers: &[(&str, &str)]) -> Tunnel<'_> {
+        let response = self.websocket(path, headers);
+        assert_eq!(response.status(), 200);
+        for of_http1 in ["connection", "upgrade", "sec-websocket-accept"] {
+            assert!(!response.headers().contains_key(of_http1), "{of_http1}");
+        }
+        let upgraded = self.runtime.block_on(hyper::upgrade::on(response)).unwrap();
+        Tunnel { runtime: &self.runtime, io: TokioIo::new(upgraded) }
+    }
+
     /// Waits for the end of the connection.
     pub fn closed(self) -> hyper::Result<()> {
         let Self { runtime, connection, .. } = self;
         let ended = async { tokio::time::timeout(Duration::from_secs(10), connection).await };
         runtime.block_on(ended).expect("within ten seconds").unwrap()
+    }
+}
+
+/// A WebSocket's bytes.
+pub struct Tunnel<'a> {
+    runtime: &'a tokio::runtime::Runtime,
+    io: TokioIo<hyper::upgrade::Upgraded>,
+}
+
+impl Tunnel<'_> {
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.runtime.block_on(self.io.write_all(bytes)).unwrap();
+    }
+
+    pub fn reads(&mut self, want: &[u8]) {
+        let mut have = vec![0; want.len()];
+        let read = async { tokio::time::timeout(Duration::from_secs(5), self.io.read_exact(&mut have)).await };
+        self.runtime.block_on(read).expect("in time").unwrap();
+        assert_eq!(have, want);
+    }
+
+    /// The other side has ended it.
+    pub fn ends(mut self) {
+        let mut rest = Vec::new();
+        let read = async { tokio::time::timeout(Duration::from_secs(5), self.io.read_to_end(&mut rest)).await };
+        self.runtime.block_on(read).expect("in time").unwrap();
+        assert!(rest.is_empty(), "{rest:?}");
     }
 }
 
@@ -111,6 +150,7 @@ pub const GOAWAY: u8 = 7;
 pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 
+pub const ACK: u8 = 1;
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 
@@ -123,7 +163,7 @@ impl Raw {
         let settings: Vec<u8> =
             settings.iter().flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()).collect();
         raw.stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
-        assert!(raw.send(SETTINGS, 0, 0, &settings));
+        raw.send(SETTINGS, 0, 0, &settings);
         raw
     }
 
@@ -131,30 +171,34 @@ impl Raw {
         Self::with(port, &[])
     }
 
-    /// False: the connection is over.
-    pub fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> bool {
-        self.stream.write_all(&frame(kind, flags, stream, payload)).is_ok()
+    /// Nothing happens where the connection is over.
+    pub fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let _ = self.stream.write_all(&frame(kind, flags, stream, payload));
     }
 
     /// A head of these very fields, whole.
-    pub fn head(&mut self, stream: u32, fields: &[(&str, &str)]) -> bool {
-        self.send(HEADERS, END_HEADERS | END_STREAM, stream, &block(fields))
+    pub fn head(&mut self, stream: u32, fields: &[(&str, &str)]) {
+        self.send(HEADERS, END_HEADERS | END_STREAM, stream, &block(fields));
     }
 
     /// An ordinary GET, with these fields besides.
-    pub fn get(&mut self, stream: u32, path: &str, more: &[(&str, &str)]) -> bool {
+    pub fn get(&mut self, stream: u32, path: &str, more: &[(&str, &str)]) {
         let authority = format!("127.0.0.1:{}", self.port);
         let fields = [(":method", "GET"), (":scheme", "http"), (":authority", &authority), (":path", path)];
-        self.head(stream, &[&fields, more].concat())
+        self.head(stream, &[&fields, more].concat());
     }
 
-    /// None at the end of the connection.
+    /// None at the end of the connection. What has to be acknowledged is.
     pub fn read(&mut self) -> Option<Frame> {
         let mut header = [0; 9];
         self.stream.read_exact(&mut header).ok()?;
         let [a, b, c, kind, flags, rest @ ..] = header;
         let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
         self.stream.read_exact(&mut payload).ok()?;
+        if (kind == PING || kind == SETTINGS) && flags & ACK == 0 {
+            let echo = if kind == PING { &payload[..] } else { &[] };
+            self.send(kind, ACK, 0, echo);
+        }
         Some(Frame { kind, flags, stream: u32::from_be_bytes(rest), payload })
     }
 
