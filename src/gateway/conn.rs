@@ -77,6 +77,8 @@ pub struct Conn {
     /// Requests under way, where there can be several.
     under_way: AtomicU32,
     phase: AtomicU8,
+    /// The last request had a body, which may still be coming.
+    body: AtomicBool,
     /// When the phase began, milliseconds since `opened`.
     since: AtomicU64,
     /// HTTP/2: since when a head is not complete, likewise; 0 = there is none.
@@ -187,6 +189,7 @@ impl Conn {
             several: AtomicBool::new(false),
             under_way: AtomicU32::new(0),
             phase: AtomicU8::new(IDLE),
+            body: AtomicBool::new(false),
             since: AtomicU64::new(0),
             head: AtomicU64::new(0),
             stalled: AtomicU64::new(0),
@@ -316,6 +319,29 @@ impl Conn {
     /// The peer has taken nothing of what there was to write when last asked.
     pub fn is_stalled(&self) -> bool {
         self.stalled.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether the request that has come has a body.
+    pub fn brings_body(&self, body: bool) {
+        self.body.store(body, Ordering::Relaxed);
+    }
+
+    /// No request is under way, and none has begun for this long: there is nothing to be kept for one.
+    ///
+    /// SECURITY: M-13. An answer may end before its request's body does. What is left of that would be taken for the next
+    /// request, so a body must have been followed by a request without one.
+    pub fn rests(&self, long: Duration) -> bool {
+        !self.is_multiplexed()
+            && !self.body.load(Ordering::Relaxed)
+            && self.phase.load(Ordering::Relaxed) == IDLE
+            && self.stalled.load(Ordering::Relaxed) == 0
+            && self.idle_left(long).is_zero()
+    }
+
+    /// How much of `limit` is left since the last request.
+    pub fn idle_left(&self, limit: Duration) -> Duration {
+        let since = Duration::from_millis(self.since.load(Ordering::Relaxed));
+        limit.saturating_sub(self.opened.elapsed().saturating_sub(since))
     }
 
     /// Whether the peer has taken longer than it may: for a head, between requests, or to take what is sent.

@@ -307,6 +307,7 @@ impl Gateway {
 /// One request, whole. It always answers; a panic in it is the connection's end, never the process's.
 pub async fn handle(gateway: &Arc<Gateway>, conn: &Arc<Conn>, mut request: Request<Incoming>) -> Response<Body> {
     conn.busy();
+    conn.brings_body(!request.body().is_end_stream());
     // SECURITY: H-15. Before anything is read or looked up: what is refused must cost next to nothing.
     if !conn.worker.requests.enter(gateway.settings.server.limits.requests) {
         gateway.metrics.refusals.count(Refused::Requests);

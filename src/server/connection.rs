@@ -21,14 +21,24 @@ use crate::telemetry::refused::Refused;
 pub async fn serve(stream: impl Io, conn: Arc<Conn>, common: Common) {
     let limits = common.live.load().gateway.settings.server.limits.clone();
     match &conn.handshake {
-        Some(handshake) if handshake.http2 => http2::serve(stream, conn, common, limits).await,
+        // PERF: in a box: an HTTP/1 connection, which rests most of the time, would keep the room for it.
+        Some(handshake) if handshake.http2 => Box::pin(http2::serve(stream, conn, common, limits)).await,
         Some(_) => http1::serve(stream, conn, common, limits).await,
         // In clear text the first bytes tell (RFC 9113 §3.3).
-        None => match begin(stream, limits.idle_timeout, limits.header_timeout).await {
-            Some(Begun::Http1(stream)) => http1::serve(stream, conn, common, limits).await,
-            Some(Begun::Http2(stream)) => http2::serve(stream, conn, common, limits).await,
-            None => {}
-        },
+        None => {
+            let mut drain = common.drain.clone();
+            let begun = tokio::select! {
+                biased;
+                begun = begin(stream, limits.idle_timeout, limits.header_timeout) => begun,
+                // Nothing was asked.
+                _ = drain.wait_for(|drain| *drain) => None,
+            };
+            match begun {
+                Some(Begun::Http1(stream)) => http1::serve(stream, conn, common, limits).await,
+                Some(Begun::Http2(stream)) => Box::pin(http2::serve(stream, conn, common, limits)).await,
+                None => {}
+            }
+        }
     }
 }
 
@@ -37,7 +47,15 @@ pub(super) fn look_every(limits: &Limits) -> Duration {
     (limits.header_timeout.min(limits.idle_timeout) / 4).clamp(Duration::from_millis(50), LOOK_EVERY)
 }
 
-/// Polls the connection of either protocol to its end. `shut` ends it in order; `looked` is told of each look.
+/// How `drive` leaves a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Left {
+    Over,
+    /// HTTP/1: nothing has been asked for a while, and nothing is under way.
+    Resting,
+}
+
+/// Polls the connection of either protocol to its end, or until it rests. `shut` ends it in order; `looked` is told of each look.
 pub(super) async fn drive<C: Future<Output = hyper::Result<()>>>(
     mut connection: Pin<&mut C>,
     shut: impl Fn(Pin<&mut C>),
@@ -45,7 +63,7 @@ pub(super) async fn drive<C: Future<Output = hyper::Result<()>>>(
     conn: &Conn,
     common: &Common,
     limits: &Limits,
-) {
+) -> Left {
     let mut drain = common.drain.clone();
     let look = look_every(limits);
     let mut timer = pin!(sleep(look));
@@ -77,12 +95,12 @@ pub(super) async fn drive<C: Future<Output = hyper::Result<()>>>(
                     }
                     tracing::trace!(peer = %conn.peer, %error, "connection ended");
                 }
-                return;
+                return Left::Over;
             }
             Event::Look => {
                 match conn.overdue(limits.header_timeout, limits.idle_timeout) {
-                    Some(Overdue::Stuck) => return,
-                    Some(Overdue::Idle) if !conn.is_multiplexed() => return,
+                    Some(Overdue::Stuck) => return Left::Over,
+                    Some(Overdue::Idle) if !conn.is_multiplexed() => return Left::Over,
                     Some(Overdue::Idle) => {
                         // GOAWAY first: what the client sends at this moment is then sent again elsewhere (RFC 9113 §6.8).
                         let since = *told.get_or_insert_with(|| {
@@ -90,9 +108,10 @@ pub(super) async fn drive<C: Future<Output = hyper::Result<()>>>(
                             Instant::now()
                         });
                         if since.elapsed() > limits.header_timeout {
-                            return;
+                            return Left::Over;
                         }
                     }
+                    None if !draining && conn.rests(look) => return Left::Resting,
                     None => {}
                 }
                 // What is polled next is the connection, and with it the answer under way.

@@ -13,7 +13,8 @@ use super::{Common, Served, redirect};
 use crate::gateway::conn::{Conn, Open, Worker};
 use crate::net::listen::{Io, UNIX_PEER};
 use crate::net::proxy_protocol::{self, Fault, Header};
-use crate::net::tls::Failed;
+use crate::net::tls::{Acceptor, Failed};
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::tls::Handshake as Outcome;
 use crate::telemetry::refused::Refused;
 
@@ -60,6 +61,18 @@ pub(super) async fn establish(
     };
     let metrics = Arc::clone(&served.gateway.metrics);
     drop(served);
+    // PERF: in a box: connections in clear text would keep the room for it.
+    Box::pin(secure(stream, client, (tls, limit), metrics, (open, worker, common))).await;
+}
+
+/// The TLS handshake, and then the requests.
+async fn secure(
+    stream: impl Io,
+    client: IpAddr,
+    (tls, limit): (Arc<Acceptor>, Instant),
+    metrics: Arc<Metrics>,
+    (open, worker, common): (Open, Arc<Worker>, Common),
+) {
     let outcome = match tls.accept(stream, limit).await {
         Ok((stream, handshake)) => {
             metrics.tls.handshake(Outcome::Ok);

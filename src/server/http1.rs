@@ -2,17 +2,18 @@
 
 use std::convert::Infallible;
 use std::io::IoSlice;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper::server::conn::http1;
+use hyper::server::conn::http1::{self, UpgradeableConnection};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
 use super::Common;
-use super::connection::drive;
+use super::connection::{Left, drive};
+use super::rest::Resumed;
 use crate::config::settings::Limits;
 use crate::gateway::conn::Conn;
 use crate::gateway::handle;
@@ -22,23 +23,39 @@ use crate::net::listen::Io;
 const BUFFER: usize = 128 * 1024;
 
 pub(super) async fn serve(stream: impl Io, conn: Arc<Conn>, common: Common, limits: Limits) {
+    let mut stream = Resumed::new(stream);
+    let mut drain = common.drain.clone();
+    loop {
+        // PERF: in a box: of a connection that rests nothing of this is kept.
+        let Some(resting) = Box::pin(requests(stream, &conn, &common, &limits)).await else { return };
+        let Some(resumed) = resting.rest(conn.idle_left(limits.idle_timeout), &mut drain).await else { return };
+        stream = resumed;
+    }
+}
+
+/// Serves requests for as long as they keep coming. None: the connection is over.
+async fn requests<T: Io>(stream: Resumed<T>, conn: &Arc<Conn>, common: &Common, limits: &Limits) -> Option<Resumed<T>> {
     let service = service_fn(|request| {
-        let (common, conn) = (&common, &conn);
         async move {
             // One snapshot a request: it sees one configuration from beginning to end.
             let gateway = Arc::clone(&common.live.load().gateway);
             Ok::<_, Infallible>(handle(&gateway, conn, request).await)
         }
     });
-    let io = Watched { io: TokioIo::new(stream), conn: Arc::clone(&conn) };
+    let io = Watched { io: TokioIo::new(stream), conn: Arc::clone(conn) };
     let mut builder = http1::Builder::new();
     // PERF: hyper's own header timeout takes a timer for every request; `Conn` keeps two numbers instead, looked at now
     // and then. `header_read_timeout` is therefore off on purpose.
     builder.max_header_size(limits.header_bytes).header_read_timeout(None);
     // PERF: hyper would let the buffers of a fast stream grow to four times as much, for nothing.
     builder.max_buf_size(limits.header_bytes.saturating_mul(2).max(BUFFER));
-    let connection = pin!(builder.serve_connection(io, service).with_upgrades());
-    drive(connection, |connection| connection.graceful_shutdown(), || {}, &conn, &common, &limits).await;
+    let mut connection = builder.serve_connection(io, service).with_upgrades();
+    let shut = |connection: Pin<&mut _>| UpgradeableConnection::graceful_shutdown(connection);
+    if drive(Pin::new(&mut connection), shut, || {}, conn, common, limits).await == Left::Over {
+        return None;
+    }
+    let parts = connection.into_parts()?;
+    Some(parts.io.io.into_inner().with(parts.read_buf))
 }
 
 /// The stream, telling `Conn` when bytes come, and when none can go.

@@ -13,6 +13,7 @@ mod http2;
 pub mod listeners;
 mod metered;
 mod redirect;
+mod rest;
 pub mod seldom;
 mod streams;
 pub mod systemd;
