@@ -18,7 +18,7 @@ export const SESSION_COOKIE = /^doorward(\.\d+)?$/;
 export const LOGIN_COOKIE = /^doorward\.login\./;
 
 // `upstream`: a URL to forward to instead of starting the application. `provider`: false, or the options of
-// `startProvider`. `port`: Doorward's own, if it has to be known before. `tls`: it speaks https; or the `cert` and `key` to do so with, and further lines as `more`. `backchannel`: the provider tells Doorward of logouts. `more`: further lines of TOML, `provider`,
+// `startProvider`. `port`: Doorward's own, if it has to be known before. `tls`: it speaks https; or the `cert` and `key` to do so with, and further lines as `more`. `backchannel`: the provider tells Doorward of logouts. `more`: further lines of TOML, `server`, `provider`,
 // `session` (which replaces the keys: see `sessions`), `limits` and `routes` (a function of the upstream's URL).
 export async function world({ client = CLIENT, provider: options = {}, backchannel, port, tls = false, upstream, more = {} } = {}) {
   const providerRuns = options !== false;
@@ -186,6 +186,7 @@ ${more}`;
 [server]
 listen = ["127.0.0.1:${ports.gateway}"]
 public_url = "${origin}"
+${more.server ?? ''}
 
 ${pair ? `[server.tls]\ncert = "${pair.cert}"\nkey = "${pair.key}"\n${pair.more ?? ''}` : ''}
 [server.limits]
