@@ -20,6 +20,7 @@ use rustls::ClientConfig;
 use serde_json::json;
 
 use support::gateway::Extra;
+use support::http2::Client;
 use support::pki::{Connection, Pki, client};
 use support::{Answer, Gateway, Provider, Upstream};
 
@@ -205,6 +206,8 @@ fn mt_02_a_token_bound_to_a_certificate_counts_over_its_connections_alone() {
     for cnf in [json!({"x5t#S256": thumbprint, "jkt": "x"}), json!({"jkt": thumbprint}), json!({})] {
         assert_eq!(world.ask(&owner, "GET /api/x", &token(cnf.clone())).status, 401, "DP-05: {cnf}");
     }
+    let document = world.ask(&owner, "GET /.well-known/oauth-protected-resource/api", "").json();
+    assert_eq!(document["tls_client_certificate_bound_access_tokens"], true);
 }
 
 #[test]
@@ -227,6 +230,25 @@ fn px_17_a_host_of_another_certificate_is_misdirected() {
     // No name, as browsers have it for an address: the first certificate.
     ask("127.0.0.1", &[("127.0.0.1", 200), ("other.test", 421)]);
     assert_eq!(world.upstream.seen().len(), 9, "what is misdirected goes nowhere");
+}
+
+#[test]
+fn px_17_bx_07_over_http2_every_request_is_asked_for_its_host_and_has_the_connections_certificate() {
+    let world = World::new("");
+    let config = world.shows("x", vec![dns("build.example.com")]);
+    let client = Client::over_tls(config, "localhost", world.gateway.port);
+    let ask = |authority: &str, path: &str| {
+        let request = http::Request::builder().uri(format!("https://{authority}{path}"));
+        client.send(request, b"").status.as_u16()
+    };
+    for _ in 0..2 {
+        assert_eq!(ask("localhost", "/machines"), 200);
+        assert_eq!(ask("other.test", "/machines"), 421);
+        assert_eq!(ask("a.other.test", "/x"), 421);
+        assert_eq!(ask("LOCALHOST:443", "/x"), 200);
+        assert!(world.upstream.last().all("client-cert")[0].starts_with(":"));
+    }
+    assert_eq!(world.upstream.seen().len(), 4);
 }
 
 #[test]

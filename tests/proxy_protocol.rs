@@ -14,6 +14,7 @@ mod support;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::time::Duration;
 
 use support::browser::read;
@@ -105,6 +106,24 @@ fn w_01_the_client_is_whoever_the_balancer_says_and_its_own_word_counts_no_more(
     balanced.get(BALANCER, &v1("127.0.0.3"), "/x", "X-Forwarded-For: 203.0.113.9\r\n").unwrap();
     assert_eq!(balanced.upstream.last().all("x-forwarded-for"), ["203.0.113.9, 127.0.0.3"]);
     assert_eq!(balanced.headers("ok"), 6.0);
+}
+
+/// Somebody else's idea of the header.
+#[test]
+fn w_01_curl_speaks_it() {
+    let balanced = Balanced::start(&[]);
+    let url = format!("http://127.0.0.1:{}/x", balanced.gateway.port);
+    let curl = |more: &[&str]| {
+        Command::new("curl").args(["-s", "-o", "/dev/null", "-w", "%{http_code}"]).args(more).arg(&url).output()
+    };
+    let Ok(told) = curl(&["--haproxy-protocol"]) else {
+        assert!(std::env::var_os("CI").is_none(), "curl is not installed");
+        println!("skipped: curl is not installed");
+        return;
+    };
+    assert_eq!(String::from_utf8_lossy(&told.stdout), "200");
+    assert_eq!(balanced.headers("ok"), 1.0);
+    assert_eq!(String::from_utf8_lossy(&curl(&[]).unwrap().stdout), "000", "without");
 }
 
 #[test]

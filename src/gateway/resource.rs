@@ -25,6 +25,8 @@ pub struct Resource {
     name: String,
     servers: Vec<String>,
     scopes: Vec<String>,
+    /// Clients can show certificates, which tokens may be bound to.
+    certificates: bool,
 }
 
 impl Resource {
@@ -47,6 +49,7 @@ impl Resource {
             path: if path == "/" { String::new() } else { path.clone() },
             name: route.name.clone(),
             scopes: scopes(&route.access),
+            certificates: settings.server.tls.as_ref().is_some_and(|tls| tls.client_certificates.is_some()),
             servers,
         }
     }
@@ -65,6 +68,9 @@ impl Resource {
             if !values.is_empty() {
                 document.insert(name.to_owned(), json!(values));
             }
+        }
+        if self.certificates {
+            document.insert("tls_client_certificate_bound_access_tokens".to_owned(), true.into());
         }
         public(reply::json(StatusCode::OK, &Value::Object(document)))
     }

@@ -38,6 +38,22 @@ impl Client {
         Self { runtime, sender, connection, authority: format!("127.0.0.1:{port}") }
     }
 
+    /// Over TLS, by ALPN, to the host that `config` is shown the certificate of.
+    pub fn over_tls(mut config: rustls::ClientConfig, host: &str, port: u16) -> Self {
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let name = rustls::pki_types::ServerName::try_from(host.to_owned()).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (sender, connection) = runtime.block_on(async {
+            let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+            let stream = connector.connect(name, stream).await.unwrap();
+            assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+            let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+            (sender, tokio::spawn(connection))
+        });
+        Self { runtime, sender, connection, authority: format!("{host}:{port}") }
+    }
+
     pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> http::request::Builder {
         let uri = format!("http://{}{path}", self.authority);
         headers

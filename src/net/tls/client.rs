@@ -111,6 +111,9 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
     use rcgen::string::Ia5String;
     use rcgen::{CertificateParams, DnType, DnValue, KeyPair, SanType};
 
@@ -181,5 +184,25 @@ mod tests {
         assert!(long(1000).is_ok() && long(LARGEST).is_err());
         assert!(ClientCertificate::new(vec![CertificateDer::from(vec![0x30, 0])]).is_err());
         assert!(ClientCertificate::new(Vec::new()).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// YX-05: no bytes end more than the reading of them.
+        #[test]
+        fn yx_05_any_bytes_are_a_certificate_or_none(changes in prop::collection::vec((any::<usize>(), any::<u8>()), 1..6)) {
+            static WHOLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+                let names = ["a.example.com", "192.0.2.1"].map(str::to_owned);
+                rcgen::generate_simple_self_signed(names).unwrap().cert.der().to_vec()
+            });
+            let mut bytes = WHOLE.clone();
+            for (at, byte) in changes {
+                let at = at % bytes.len();
+                bytes[at] = byte;
+            }
+            let certificate = ClientCertificate::new(vec![CertificateDer::from(bytes)]);
+            prop_assert!(certificate.is_err() || certificate.is_ok_and(|c| c.names.len() <= MOST_NAMES + 1));
+        }
     }
 }
