@@ -54,7 +54,7 @@ async fn doorward(provider: &sign_in::Provider, kind: Kind, connections: usize) 
     let listen = free_address();
     let routes = format!(
         "[[route]]\npath = \"/\"\nupstream = \"http://{upstream}\"\naccess = \"authenticated\"\nidentity = [\"x-forwarded\"]\n\
-         [server.limits]\nidle_timeout = \"1h\"\nconnections = 100000\nlogins_per_minute = 1000000\n"
+         [server.limits]\nidle_timeout = \"1h\"\nconnections = 100000\nlogins_per_minute = 1000000\n[admin]\nlisten = \"\"\n"
     );
     let config = provider.configuration(listen, &routes, false);
     let program = std::env::var_os("DOORWARD").unwrap_or_else(|| "target/release/doorward".into());
