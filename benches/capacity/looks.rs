@@ -73,7 +73,7 @@ async fn memo(sessions: &Arc<Sessions>, headers: &HeaderMap) -> f64 {
     };
     let metrics = Arc::new(Metrics::new(1));
     let sink = Sink::new(true, Writer::start().unwrap());
-    let worker = Arc::new(Worker { index: 0, sink, tunnels: TaskTracker::new() });
+    let worker = Arc::new(Worker { index: 0, sink, tunnels: TaskTracker::new(), requests: Arc::default() });
     let open = Open::new(&Arc::new(AtomicUsize::new(0)), &metrics);
     let conn = Conn::new(IpAddr::V4(Ipv4Addr::LOCALHOST), None, worker, open);
     let asked = Arc::new(Asked {
