@@ -138,6 +138,11 @@ impl Reason {
         }
     }
 
+    /// false: it says something of the request, and nothing of how well the upstream is.
+    pub fn is_fault(self) -> bool {
+        !matches!(self, Self::NoWebSocket | Self::Reset)
+    }
+
     fn kind(self) -> Kind {
         match self {
             Self::ConnectTimeout | Self::ResponseTimeout => Kind::UpstreamTimeout,

@@ -34,9 +34,9 @@ use crate::http::origin::Origin;
 use crate::http::reply::Reply;
 use crate::http::{forwarded, reply};
 use crate::telemetry::refused::Refused;
-use crate::upstream::RequestBody;
 use crate::upstream::tunnel::{self, End};
 use crate::upstream::upload::Allowance;
+use crate::upstream::{Held, RequestBody};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -128,7 +128,7 @@ pub async fn forward(
         }
         let protocol = parts.headers.get(UPGRADE).cloned().or(upgrade);
         let websocket = protocol.as_ref().is_some_and(|p| p.as_bytes().eq_ignore_ascii_case(b"websocket"));
-        open_tunnel(gateway, exchange, client, upstream, websocket);
+        open_tunnel(gateway, exchange, client, upstream, websocket, body.into_held());
         strip_hop_by_hop(&mut parts.headers);
         parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         if let Some(protocol) = protocol {
@@ -295,7 +295,14 @@ fn drop_own_cookies(gateway: &Gateway, headers: &mut HeaderMap) {
 }
 
 /// Carries bytes both ways until an end closes, the session ends, or the process does.
-fn open_tunnel(gateway: &Arc<Gateway>, exchange: &Exchange, client: OnUpgrade, upstream: OnUpgrade, websocket: bool) {
+fn open_tunnel(
+    gateway: &Arc<Gateway>,
+    exchange: &Exchange,
+    client: OnUpgrade,
+    upstream: OnUpgrade,
+    websocket: bool,
+    held: Option<Held>,
+) {
     let (sessions, draining) = (Arc::clone(&gateway.sessions), gateway.draining.clone());
     // WX-07. For `limits.connections` a tunnel is the connection that it was; in HTTP/2, a request under way.
     let (session, busy) = (exchange.session.clone(), Busy::new(&exchange.conn));
@@ -303,7 +310,7 @@ fn open_tunnel(gateway: &Arc<Gateway>, exchange: &Exchange, client: OnUpgrade, u
     let token_left =
         exchange.machine.as_ref().map(|m| Duration::from_millis(m.expires_ms.saturating_sub(exchange.now_ms)));
     exchange.conn.worker.tunnels.spawn(async move {
-        let _busy = busy;
+        let _held = (busy, held);
         let over = async {
             match (session, token_left) {
                 (Some(session), _) => sessions.ended(session).await,

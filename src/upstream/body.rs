@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::connection::Connection;
+use super::http2::Stream;
 use super::peers::Slot;
 use super::upload::{Allowance, Broken, Progress, Upload};
 use crate::http::headers::Managed;
@@ -109,11 +110,22 @@ impl Lease {
     }
 }
 
+/// A place on a connection that others share.
+pub struct Held(#[expect(dead_code, reason = "it is there to be dropped")] Stream);
+
 impl ResponseBody {
     pub(super) fn new(incoming: Incoming, lease: Lease) -> Self {
         let mut body = Self { incoming, lease: Some(lease) };
         body.give_back_at_end();
         body
+    }
+
+    /// Where the answer opened a tunnel: what has to be kept for as long as that is open.
+    pub fn into_held(self) -> Option<Held> {
+        match self.lease?.connection {
+            Connection::Http1(_) => None,
+            Connection::Http2(stream) => Some(Held(stream)),
+        }
     }
 
     /// SECURITY: M-19, M-20. Only a whole body gives its connection back: whoever comes next would read the rest of it.

@@ -32,7 +32,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::body::Lease;
-pub use self::body::{RequestBody, ResponseBody};
+pub use self::body::{Held, RequestBody, ResponseBody};
 use self::connection::Connection;
 use self::peer::{Course, Missed};
 use self::peers::{Peers, Slot, Tried};
@@ -162,7 +162,7 @@ impl Upstream {
             return Err(fault);
         }
         let name = &slot.peer().name;
-        if let Some(reason) = failure.reason()
+        if let Some(reason) = failure.reason().filter(|reason| reason.is_fault())
             && let Some(time) = slot.failed()
         {
             let (route, reason, seconds) = (&self.route, reason.as_str(), time.as_secs());

@@ -382,11 +382,12 @@ async fn a_websocket_runs_over_an_extended_connect_and_keeps_its_place() {
     tunnel.read_exact(&mut text).await.unwrap();
     assert_eq!(&text, b"pong");
 
-    // Its stream is taken for as long as the answer is held.
+    // Its stream is taken for as long as the tunnel is there.
+    let held = response.into_body().into_held().unwrap();
     let second = origin.send(get("/"));
     Peer::accept(&origin).await.serve();
     assert_eq!(second.response().await.status(), StatusCode::OK);
-    drop((response, tunnel));
+    drop((held, tunnel));
     driven.abort();
 }
 
