@@ -180,9 +180,9 @@ fn plain_http_to_a_tls_port_is_told_so() {
     assert!(head.contains(&format!("Content-Length: {}", body.len())), "{answer}");
     assert!(body.contains("HTTPS port"), "{answer}");
     // A look at whether the port is open is no handshake.
-    let failed = handshakes(&gateway, "failed");
     say(gateway.port, b"");
-    assert_eq!(handshakes(&gateway, "failed"), failed);
+    eventually("both connections closed", || gateway.metric("doorward_connections ") == 0.0);
+    assert_eq!(handshakes(&gateway, "failed"), 1.0);
     assert!(upstream.seen().is_empty());
 }
 
