@@ -39,6 +39,69 @@ fn config(more: &str, last: &str, upstream: &str) -> String {
 }
 
 #[test]
+fn readiness_goes_first_and_until_the_delay_is_over_everybody_is_served_and_told_to_leave() {
+    let more = "drain_delay = \"60s\"\ndrain_timeout = \"90s\"";
+    let mut gateway = Gateway::custom(&config(more, "", "status:204"));
+    let mut kept = connect(gateway.port).unwrap();
+    let before = ask(&mut kept, "localhost", "/").unwrap();
+    assert_eq!((before.status, before.header("connection")), (204, None));
+    assert_eq!(gateway.admin("/readyz").status, 200);
+
+    gateway.signal("TERM");
+    eventually("readiness to go", || gateway.admin("/readyz").status == 503);
+    let last = ask(&mut kept, "localhost", "/").unwrap();
+    assert_eq!((last.status, last.header("connection")), (204, Some("close")));
+    assert_eq!(kept.read(&mut [0; 1]).unwrap_or(0), 0);
+    let mut new = connect(gateway.port).unwrap();
+    assert_eq!(ask(&mut new, "localhost", "/ready").unwrap().status, 503, "for balancers that look here");
+    assert_eq!(ask(&mut connect(gateway.port).unwrap(), "localhost", "/").unwrap().status, 204);
+    assert_eq!(gateway.admin("/livez").status, 200);
+
+    gateway.signal("TERM");
+    assert_eq!(gateway.ended().code(), Some(0), "a second signal ends it at once");
+}
+
+#[test]
+fn connections_that_wait_to_be_accepted_are_served() {
+    let mut gateway = Gateway::custom(&config("", "", "status:204"));
+    gateway.signal("STOP");
+    let mut waiting: Vec<_> = (0..40).map(|_| connect(gateway.port).unwrap()).collect();
+    for connection in &mut waiting {
+        connection.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    }
+    gateway.signal("TERM");
+    gateway.signal("CONT");
+    for connection in &mut waiting {
+        assert_eq!(browser::read(connection, "GET").unwrap().status, 204);
+        assert_eq!(connection.read(&mut [0; 1]).unwrap_or(0), 0, "and then closed");
+    }
+    assert_eq!(gateway.ended().code(), Some(0));
+    assert!(connect(gateway.port).is_err());
+}
+
+#[test]
+fn a_connection_that_has_not_asked_yet_still_can() {
+    let (authority, certs) = (Pki::new(&["localhost"]), tempfile::tempdir().unwrap());
+    authority.copy_to(certs.path());
+    let at = certs.path().display();
+    let tls = format!("[server.tls]\ncert = \"{at}/tls.crt\"\nkey = \"{at}/tls.key\"\n");
+    let mut gateway = Gateway::custom(&config("", &tls, "status:204"));
+    let mut begun: Vec<_> = (0..4).map(|_| authority.connect(gateway.port).unwrap()).collect();
+    eventually("the handshakes", || gateway.metric("doorward_tls_handshakes_total{outcome=\"ok\"}") >= 4.0);
+    gateway.signal("STOP");
+    for connection in &mut begun {
+        write!(connection.get_mut(), "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    }
+    gateway.signal("TERM");
+    gateway.signal("CONT");
+    for connection in &mut begun {
+        let answer = browser::read(connection, "GET").unwrap();
+        assert_eq!((answer.status, answer.header("connection")), (204, Some("close")));
+    }
+    assert_eq!(gateway.ended().code(), Some(0));
+}
+
+#[test]
 fn redirects_and_the_admin_listener_go_on_until_the_last_request_has_ended() {
     let (authority, certs, plain) = (Pki::new(&["localhost"]), tempfile::tempdir().unwrap(), free_port());
     authority.copy_to(certs.path());

@@ -306,6 +306,11 @@ impl Conn {
         }
     }
 
+    /// No request has begun on it.
+    pub fn is_unasked(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) == IDLE && self.since.load(Ordering::Relaxed) == 0
+    }
+
     /// The connection's own timer has gone off.
     pub fn looked(&self) {
         self.looks.fetch_add(1, Ordering::Relaxed);

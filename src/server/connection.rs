@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::Common;
@@ -30,8 +31,7 @@ pub async fn serve(stream: impl Io, conn: Arc<Conn>, common: Common) {
             let begun = tokio::select! {
                 biased;
                 begun = begin(stream, limits.idle_timeout, limits.header_timeout) => begun,
-                // Nothing was asked.
-                _ = drain.wait_for(|drain| *drain) => None,
+                () = unasked(&mut drain) => None,
             };
             match begun {
                 Some(Begun::Http1(stream)) => http1::serve(stream, conn, common, limits).await,
@@ -40,6 +40,16 @@ pub async fn serve(stream: impl Io, conn: Arc<Conn>, common: Common) {
             }
         }
     }
+}
+
+/// Of a connection on which nothing was asked: how long its first request may still take to come once the drain has begun.
+/// It was made while this instance listened, and its client sends at this moment.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
+/// When such a connection is over.
+async fn unasked(drain: &mut watch::Receiver<bool>) {
+    let _ = drain.wait_for(|drain| *drain).await;
+    sleep(FIRST_REQUEST).await;
 }
 
 /// How often a connection is looked at.
@@ -68,6 +78,8 @@ pub(super) async fn drive<C: Future<Output = hyper::Result<()>>>(
     let look = look_every(limits);
     let mut timer = pin!(sleep(look));
     let mut draining = false;
+    // Draining, and nothing was asked yet.
+    let mut waiting = false;
     // Since when an idle peer is to know that it is over.
     let mut told: Option<Instant> = None;
     loop {
@@ -98,6 +110,9 @@ pub(super) async fn drive<C: Future<Output = hyper::Result<()>>>(
                 return Left::Over;
             }
             Event::Look => {
+                if std::mem::take(&mut waiting) {
+                    shut(connection.as_mut());
+                }
                 match conn.overdue(limits.header_timeout, limits.idle_timeout) {
                     Some(Overdue::Stuck) => return Left::Over,
                     Some(Overdue::Idle) if !conn.is_multiplexed() => return Left::Over,
@@ -121,7 +136,12 @@ pub(super) async fn drive<C: Future<Output = hyper::Result<()>>>(
             }
             Event::Drain => {
                 draining = true;
-                shut(connection.as_mut());
+                if conn.is_unasked() {
+                    waiting = true;
+                    timer.as_mut().reset(Instant::now() + FIRST_REQUEST);
+                } else {
+                    shut(connection.as_mut());
+                }
             }
         }
     }

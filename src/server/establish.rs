@@ -53,7 +53,8 @@ pub(super) async fn establish(
         open
     };
     if purpose == Purpose::Redirects {
-        return redirect::serve(stream, served).await;
+        // PERF: in a box: all other connections would keep the room for it.
+        return Box::pin(redirect::serve(stream, served)).await;
     }
     let Some(tls) = served.tls.clone() else {
         drop(served);

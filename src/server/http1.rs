@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use http::StatusCode;
+use http::header::{CONNECTION, HeaderValue};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1::{self, UpgradeableConnection};
 use hyper::service::service_fn;
@@ -39,7 +41,12 @@ async fn requests<T: Io>(stream: Resumed<T>, conn: &Arc<Conn>, common: &Common, 
         async move {
             // One snapshot a request: it sees one configuration from beginning to end.
             let gateway = Arc::clone(&common.live.load().gateway);
-            Ok::<_, Infallible>(handle(&gateway, conn, request).await)
+            let mut response = handle(&gateway, conn, request).await;
+            // Then the client comes back on a connection to another instance before this one takes no more of them.
+            if gateway.is_leaving() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
         }
     });
     let io = Watched { io: TokioIo::new(stream), conn: Arc::clone(conn) };
