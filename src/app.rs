@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock;
 use crate::config::settings::{Server, Settings, Store};
 use crate::error::Error;
+use crate::gateway::overload::Requests;
 use crate::gateway::{Gateway, Shared};
 use crate::net::crowd::Crowd;
 use crate::net::files;
@@ -138,7 +139,7 @@ pub async fn launch(settings: Settings, inherited: Inherited) -> Result<Running,
         open: Arc::new(AtomicUsize::new(0)),
         most,
         crowd: Crowd::default(),
-        requests: Arc::default(),
+        requests: Arc::new(Requests::new(most)),
         json_log,
         writer: writer.clone(),
         pulse: Arc::new(Pulse::new(workers)),

@@ -625,6 +625,23 @@ fn wx_01_wx_02_a_websocket_over_http2_is_judged_as_one_over_http1() {
 }
 
 #[test]
+fn h_15_wx_07_a_websocket_over_http2_is_a_request_under_way_for_as_long_as_it_is_open() {
+    let world = World::new();
+    let (url, sockets) = sockets();
+    let routes = format!("[[route]]\npath = \"/\"\nupstream = \"{url}\"\naccess = \"public\"\n");
+    let env = vec![("DOORWARD_SERVER__LIMITS__REQUESTS".to_owned(), "2".to_owned())];
+    let extra = Extra { routes: Some(routes), env, ..Extra::default() };
+    let gateway = Gateway::with(world.provider.issuer(), &world.upstream, extra);
+    let client = Client::new(gateway.port);
+    let tunnels = [client.tunnel("/ws", &[]), client.tunnel("/ws", &[])];
+    let upstreams = [sockets.recv().unwrap(), sockets.recv().unwrap()];
+    assert_eq!(client.get("/ping", &[]).status, 503);
+    assert_eq!(Client::new(gateway.port).websocket("/ws", &[]).status(), 503);
+    drop((tunnels, upstreams));
+    eventually("the places are free again", || client.get("/ping", &[]).status == 200);
+}
+
+#[test]
 fn a_shutdown_closes_websockets_over_http2_and_an_idle_limit_does_not() {
     let world = World::new();
     let (url, sockets) = sockets();

@@ -139,6 +139,10 @@ pub struct Busy(Arc<Conn>);
 impl Busy {
     pub fn new(conn: &Arc<Conn>) -> Self {
         conn.busy();
+        if conn.is_multiplexed() {
+            // SECURITY: WX-07, H-15. It takes no connection, of which there are only so many.
+            conn.worker.requests.stay();
+        }
         Self(Arc::clone(conn))
     }
 }
@@ -146,6 +150,9 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.idle(Instant::now());
+        if self.0.is_multiplexed() {
+            self.0.worker.requests.leave();
+        }
     }
 }
 

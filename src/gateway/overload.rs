@@ -10,28 +10,48 @@ use http::{Response, StatusCode};
 use super::body::Body;
 
 /// PERF: on a cache line of its own: what lies beside it changes with every request too.
-#[derive(Default)]
 #[repr(align(128))]
-pub struct Requests(AtomicUsize);
+pub struct Requests {
+    under_way: AtomicUsize,
+    /// How many the limit of open files is enough for.
+    files: usize,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        Self::new(usize::MAX)
+    }
+}
 
 impl Requests {
+    pub fn new(files: usize) -> Self {
+        Self { under_way: AtomicUsize::new(0), files }
+    }
+
     /// Counts one more; false = there are `most` already, and it was not counted.
+    ///
+    /// SECURITY: FX-21. Each may take a file for its upstream, and over HTTP/2 there are more of them than connections.
     ///
     /// PERF: one relaxed addition. A share for each worker would be free of that, and refuse while others have room.
     pub fn enter(&self, most: usize) -> bool {
-        if self.0.fetch_add(1, Ordering::Relaxed) < most {
+        if self.under_way.fetch_add(1, Ordering::Relaxed) < most.min(self.files) {
             return true;
         }
         self.leave();
         false
     }
 
+    /// What one that was let in has become, which outlives it.
+    pub fn stay(&self) {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub fn leave(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub fn under_way(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.under_way.load(Ordering::Relaxed)
     }
 }
 
@@ -50,6 +70,13 @@ pub fn answer() -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fx_21_no_more_than_there_are_files_for() {
+        let requests = Requests::new(2);
+        assert!(requests.enter(9) && requests.enter(9) && !requests.enter(9));
+        assert_eq!(requests.under_way(), 2);
+    }
 
     #[test]
     fn h_15_one_too_many_is_not_counted() {

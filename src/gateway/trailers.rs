@@ -4,7 +4,7 @@
 
 use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TE, TRAILER};
 
-use crate::http::headers::{Managed, strip_hop_by_hop};
+use crate::http::headers::{Managed, is_no_trailer, strip_harmful};
 
 /// What a message said of trailers, read before its hop-by-hop headers are stripped.
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ impl Said {
             .split(',')
             .map(str::trim)
             .filter(|name| {
-                HeaderName::try_from(*name).is_ok_and(|name| !managed.contains(&name) && !is_forbidden(&name))
+                HeaderName::try_from(*name).is_ok_and(|name| !managed.contains(&name) && !is_no_trailer(name.as_str()))
             })
             .collect();
         if !names.is_empty()
@@ -53,37 +53,11 @@ impl Said {
 
 /// For a protocol that sends every trailer, announced or not.
 pub fn keep_harmless(trailers: &mut HeaderMap) {
-    strip_hop_by_hop(trailers);
-    let found: Vec<HeaderName> = trailers.keys().filter(|name| is_forbidden(name)).cloned().collect();
-    for name in &found {
-        trailers.remove(name);
-    }
+    strip_harmful(trailers);
 }
 
 fn takes_trailers(te: &str) -> bool {
     te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
-}
-
-/// SECURITY: M-10. What frames, routes or authenticates a message must come before its body (RFC 9110 §6.5.1).
-fn is_forbidden(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "authorization"
-            | "cache-control"
-            | "connection"
-            | "content-encoding"
-            | "content-length"
-            | "content-range"
-            | "content-type"
-            | "cookie"
-            | "expect"
-            | "host"
-            | "set-cookie"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-    ) || name.as_str().starts_with("x-forwarded-")
 }
 
 #[cfg(test)]

@@ -51,9 +51,10 @@ impl Managed {
         forged
     }
 
-    /// The same of trailers, whoever sends them: removes what anybody but us might be believed to have set.
+    /// The same of trailers, whoever sends them: removes what anybody but us might be believed to have set, and what is no
+    /// trailer: HTTP/2 sends each of them, announced or not.
     pub fn strip_trailers(&self, trailers: &mut HeaderMap) {
-        remove_all(trailers, |name| self.untrusted.contains(name));
+        strip(trailers, |name| self.untrusted.contains(name) || is_no_trailer(name));
     }
 
     pub fn contains(&self, name: &HeaderName) -> bool {
@@ -187,6 +188,33 @@ fn length_bit(text: &str) -> u64 {
 /// too: who forwards one of them says so anew.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     strip(headers, |_| false);
+}
+
+/// Of trailers: likewise, and what is no trailer.
+pub fn strip_harmful(trailers: &mut HeaderMap) {
+    strip(trailers, is_no_trailer);
+}
+
+/// SECURITY: M-10. What frames, routes or authenticates a message must come before its body (RFC 9110 §6.5.1).
+pub fn is_no_trailer(name: &str) -> bool {
+    matches!(
+        name,
+        "authorization"
+            | "cache-control"
+            | "connection"
+            | "content-encoding"
+            | "content-length"
+            | "content-range"
+            | "content-type"
+            | "cookie"
+            | "expect"
+            | "host"
+            | "set-cookie"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    ) || name.starts_with("x-forwarded-")
 }
 
 /// SECURITY: H-03, H-04, HX-09. Identity headers are added after this, so `Connection` cannot name them away. Names

@@ -14,11 +14,15 @@ const MOST: u32 = 65_536;
 const BYTES_A_FRAME: usize = 1024;
 /// Frames that come back for a piece of an answer however small it is: gRPC measures round trips by PINGs.
 const A_PIECE: u32 = 4;
-/// Further frames that come with a request: its priority, the window of its stream, that it is not wanted any more.
+/// Further frames that come with a request: its priority, the window of its stream.
 const A_REQUEST: u32 = 4;
+/// SECURITY: FX-05. A request that is not wanted any more takes back what it brought: a client that asks and resets, as
+/// fast as it can and whenever it likes, would make us ask the upstreams for nothing.
+const A_RESET: u32 = A_REQUEST + 1;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
@@ -125,20 +129,21 @@ impl Frames {
                 true
             }
             DATA if length > 0 || flags & END_STREAM != 0 => true,
-            _ => self.spend(now),
+            RST_STREAM => self.spend(A_RESET, now),
+            _ => self.spend(1, now),
         }
     }
 
-    fn spend(&mut self, now: impl Fn() -> Instant) -> bool {
-        if self.left == 0 {
+    fn spend(&mut self, frames: u32, now: impl Fn() -> Instant) -> bool {
+        if self.left < frames {
             // PERF: the clock is asked only when what was saved is used up.
             let now = now();
             let passed = now.saturating_duration_since(self.filled).as_secs_f64().min(f64::from(SAVED));
             self.filled = now;
-            self.left = (passed * f64::from(self.a_second)) as u32;
+            self.earn((passed * f64::from(self.a_second)) as u32);
         }
-        let allowed = self.left > 0;
-        self.left = self.left.saturating_sub(1);
+        let allowed = self.left >= frames;
+        self.left = self.left.saturating_sub(frames);
         allowed
     }
 }
@@ -180,6 +185,24 @@ mod tests {
         }
         for useful in [LAST_DATA, DATA_OF_ONE] {
             assert_eq!(most(&mut begun(10, now), useful, now), 100_000);
+        }
+    }
+
+    #[test]
+    fn fx_05_requests_that_are_reset_have_a_rate_and_requests_have_none() {
+        const ASKED: &[u8] = &[0, 0, 1, 1, 5, 0, 0, 0, 1, 0];
+        const RESET: &[u8] = &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8];
+        let now = Instant::now();
+        let rapid = [ASKED, RESET].concat();
+        let mut frames = begun(10, now);
+        assert_eq!(most(&mut frames, &rapid, now), 100);
+        assert_eq!(most(&mut frames, &rapid, now + Duration::from_secs(1)), 10);
+        assert_eq!(most(&mut begun(10, now), ASKED, now), 100_000);
+        // What was answered in part may be left.
+        let mut frames = begun(10, now);
+        for _ in 0..1000 {
+            frames.gave(1);
+            assert!(frames.read(&rapid, || now));
         }
     }
 

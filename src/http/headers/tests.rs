@@ -43,8 +43,27 @@ fn ordinary_headers_stay() {
     let mut headers = map(BROWSER);
     assert_eq!(managed().strip_request(&mut headers, false), 0);
     strip_hop_by_hop(&mut headers);
-    managed().strip_trailers(&mut headers);
     assert_eq!(headers, map(BROWSER));
+}
+
+#[test]
+fn m_10_hx_11_a_request_ends_with_trailers_that_are_some() {
+    let mut trailers = map(&[
+        ("grpc-status", "0"),
+        ("x-checksum", "1"),
+        ("authorization", "Bearer x"),
+        ("content-length", "1"),
+        ("cookie", "a=b"),
+        ("host", "admin.test"),
+        ("transfer-encoding", "chunked"),
+        ("connection", "x-named"),
+        ("keep-alive", "timeout=5"),
+        ("proxy-authorization", "Basic eA=="),
+        ("x-named", "1"),
+        ("x_forwarded_user", "admin"),
+    ]);
+    managed().strip_trailers(&mut trailers);
+    assert_eq!(names(&trailers), ["grpc-status", "x-checksum"]);
 }
 
 #[test]

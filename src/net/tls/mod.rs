@@ -150,11 +150,14 @@ impl Acceptor {
         let config =
             if suites::want_chacha(accepted.client_hello().cipher_suites()) { &self.chacha } else { &self.aes };
         let mut rest = pin!(StartHandshake::from_parts(accepted, stream).into_stream(Arc::clone(config)));
-        let mut done = timeout_at(deadline.min(Instant::now() + PATIENCE), rest.as_mut()).await;
-        // SECURITY: YX-11: who says hello and no more keeps its turn only while nobody needs it.
-        if done.is_err() && self.turns.available_permits() > 0 {
-            done = timeout_at(deadline, rest).await;
-        }
+        let done = loop {
+            let look = deadline.min(Instant::now() + PATIENCE);
+            let done = timeout_at(look, rest.as_mut()).await;
+            // SECURITY: YX-11: who says hello and no more keeps its turn only while nobody needs it, which may be later.
+            if done.is_ok() || look == deadline || self.turns.available_permits() == 0 {
+                break done;
+            }
+        };
         match done {
             Ok(Ok(stream)) => {
                 let handshake = Handshake::of(stream.get_ref().1, &self.table).map_err(Failed::Broken)?;

@@ -157,6 +157,32 @@ async fn yx_11_fx_12_who_says_nothing_takes_no_turn_and_is_closed_in_time() {
     assert!(matches!(hasty.await.unwrap(), Some(Failed::Busy)));
 }
 
+#[tokio::test(start_paused = true)]
+async fn yx_11_a_turn_that_was_left_to_a_silent_client_is_taken_when_it_is_needed() {
+    let pki = Pki::new();
+    let acceptor = Arc::new(Acceptor::new(&tls(vec![pki.pair("a", &["a.test"])]), 2, None).unwrap());
+    let began = Instant::now();
+    let bytes = hello(&Client::new().config);
+    let stall = || {
+        let (acceptor, bytes) = (Arc::clone(&acceptor), bytes.clone());
+        let (mut ours, theirs) = duplex(64 * 1024);
+        tokio::spawn(async move {
+            ours.write_all(&bytes).await.unwrap();
+            let failed = acceptor.accept(theirs, began + PATIENCE * 10).await.err();
+            drop(ours);
+            failed
+        })
+    };
+    let first = stall();
+    tokio::time::sleep(PATIENCE * 3 / 2).await;
+    assert!(!first.is_finished(), "there was another turn");
+    let _second = stall();
+    tokio::task::yield_now().await;
+    Client::new().connect(&acceptor, "a.test").await.expect("the turn of the first");
+    assert!(began.elapsed() <= PATIENCE * 2 + Duration::from_millis(5), "{:?}", began.elapsed());
+    assert!(matches!(first.await.unwrap(), Some(Failed::Slow)));
+}
+
 #[tokio::test]
 async fn text_is_told_from_tls_and_silence_from_both() {
     let pki = Pki::new();
