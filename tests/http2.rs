@@ -335,6 +335,7 @@ fn fx_09_frames_of_no_use_end_their_connection() {
         let answers = world.flood(what, world.raw(), 50_000, |n| if n == 0 { open.clone() } else { useless.clone() });
         assert!(answers < 3_000, "{what}: {answers}");
     }
+    assert_eq!(world.gateway.metric("doorward_refused_total{reason=\"control_frames\"}"), 6.0);
 }
 
 #[test]

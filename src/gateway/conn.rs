@@ -383,10 +383,24 @@ mod tests {
     use crate::gateway::exchange::{Begin, Exchange};
     use crate::telemetry::writer::Writer;
 
+    #[test]
+    fn a_few_are_remembered_where_there_may_be_several() {
+        let same = |one: u32| move |other: &u32| *other == one;
+        let keep = |several, all: &[u32]| {
+            let mut few = Few::default();
+            all.iter().for_each(|one| few.keep(*one, several, same(*one)));
+            (1..=9).filter(|one| few.find(same(*one)).is_some()).collect::<Vec<_>>()
+        };
+        assert_eq!(keep(false, &[1, 2, 3]), [3], "HTTP/1.1: one browser, one host");
+        assert_eq!(keep(true, &[1, 2, 3, 4]), [1, 2, 3, 4]);
+        assert_eq!(keep(true, &[1, 2, 3, 4, 5]), [2, 3, 4, 5], "the oldest goes");
+        assert_eq!(keep(true, &[1, 2, 1, 2, 2, 1, 3]), [1, 2, 3]);
+    }
+
     /// In an unwinding build, as the release is: `panic` stands nowhere in Cargo.toml.
     #[tokio::test]
     async fn yx_06_a_panic_ends_its_connection_and_what_others_share_goes_on() {
-        assert!(!include_str!("../../Cargo.toml").contains("\npanic ="));
+        assert!(!include_str!("../../Cargo.toml").contains("panic = \"abort\""));
         let (metrics, count) = (Arc::new(Metrics::new(1)), Arc::new(AtomicUsize::new(0)));
         let worker = Arc::new(Worker {
             index: 0,

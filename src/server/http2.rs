@@ -45,7 +45,8 @@ pub(super) async fn serve(stream: impl Io, conn: Arc<Conn>, common: Common, limi
             }
         }
     });
-    let io = Metered::new(stream, &conn, streams.clone(), Frames::new(limits.control_frames, Instant::now()));
+    let metrics = Arc::clone(&common.live.load().gateway.metrics);
+    let io = Metered::new(stream, &conn, streams.clone(), Frames::new(limits.control_frames, Instant::now()), metrics);
     let mut builder = http2::Builder::new(streams.clone());
     builder
         .timer(TokioTimer::new())

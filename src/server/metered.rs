@@ -11,17 +11,20 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::frames::Frames;
 use super::streams::Streams;
 use crate::gateway::conn::Conn;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::refused::Refused;
 
 pub(super) struct Metered<T> {
     io: T,
     conn: Arc<Conn>,
     streams: Streams,
     frames: Frames,
+    metrics: Arc<Metrics>,
 }
 
 impl<T> Metered<T> {
-    pub(super) fn new(io: T, conn: &Arc<Conn>, streams: Streams, frames: Frames) -> Self {
-        Self { io, conn: Arc::clone(conn), streams, frames }
+    pub(super) fn new(io: T, conn: &Arc<Conn>, streams: Streams, frames: Frames, metrics: Arc<Metrics>) -> Self {
+        Self { io, conn: Arc::clone(conn), streams, frames, metrics }
     }
 
     fn wrote(&mut self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -40,8 +43,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Metered<T> {
         let polled = Pin::new(&mut this.io).poll_read(cx, buf);
         if matches!(polled, Poll::Ready(Ok(()))) {
             this.frames.gave(this.streams.given());
-            // SECURITY: FX-09. The connection is over; what was to be said is in the log.
+            // SECURITY: FX-09. The connection is over.
             if !this.frames.read(buf.filled().get(before..).unwrap_or_default(), Instant::now) {
+                this.metrics.refusals.count(Refused::ControlFrames);
                 tracing::debug!(peer = %this.conn.peer, "too many HTTP/2 control frames");
                 return Poll::Ready(Err(io::Error::other("too many control frames")));
             }

@@ -212,3 +212,95 @@ impl HttpBody for Pieces {
         hint
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::gateway::conn::{Open, Worker};
+    use crate::telemetry::access::Sink;
+    use crate::telemetry::metrics::Metrics;
+    use crate::telemetry::writer::Writer;
+
+    fn streams(patience: u32) -> (Streams, Arc<Conn>) {
+        let worker = Worker {
+            index: 0,
+            sink: Sink::new(false, Writer::start().unwrap()),
+            requests: Arc::default(),
+            tunnels: TaskTracker::new(),
+        };
+        let open = Open::new(&Arc::new(AtomicUsize::new(0)), &Arc::new(Metrics::new(1)));
+        let conn = Arc::new(Conn::new("192.0.2.1".parse().unwrap(), None, Arc::new(worker), open));
+        (Streams::new(&conn, patience), conn)
+    }
+
+    /// Lets every task that was woken have its turn.
+    async fn turn() {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn look(streams: &Streams, conn: &Conn) {
+        conn.looked();
+        streams.wake();
+        turn().await;
+    }
+
+    /// A stream that says of its body what `said` holds, polled by nothing but looks; whether it has been dropped.
+    fn stream(streams: &Streams, said: &Arc<Mutex<Option<bool>>>) -> Arc<AtomicBool> {
+        struct Gone(Arc<AtomicBool>);
+        impl Drop for Gone {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let (said, gone) = (Arc::clone(said), Arc::new(AtomicBool::new(false)));
+        let guard = Gone(Arc::clone(&gone));
+        streams.execute(async move {
+            let _guard = guard;
+            std::future::poll_fn(|_| {
+                SAID.set(said.lock().unwrap().take());
+                Poll::<()>::Pending
+            })
+            .await;
+        });
+        gone
+    }
+
+    #[tokio::test]
+    async fn fx_11_only_a_stream_whose_piece_is_not_taken_is_ended() {
+        let (streams, conn) = streams(3);
+        let said = |what| Arc::new(Mutex::new(what));
+        let (stuck, waits, moves) = (said(Some(true)), said(Some(false)), said(Some(true)));
+        let gone = [&stuck, &waits, &moves].map(|said| stream(&streams, said));
+        let gone = || gone.iter().map(|gone| gone.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        turn().await;
+        for n in 0..3 {
+            *moves.lock().unwrap() = Some(true);
+            look(&streams, &conn).await;
+            assert_eq!(gone(), [false; 3], "{n}");
+        }
+        // A connection that can send nothing at all: what a stream waits for is not its own client's doing.
+        conn.writing(true);
+        look(&streams, &conn).await;
+        assert_eq!(gone(), [false; 3]);
+        conn.writing(false);
+        *moves.lock().unwrap() = Some(true);
+        look(&streams, &conn).await;
+        assert_eq!(gone(), [true, false, false], "the upstream's stream that says nothing goes on");
+        for _ in 0..4 {
+            look(&streams, &conn).await;
+        }
+        assert_eq!(gone(), [true, false, true]);
+        let sleepers = streams.sleepers();
+        assert_eq!((sleepers.slots.len(), sleepers.free.len()), (3, 2));
+        drop(sleepers);
+        stream(&streams, &waits);
+        turn().await;
+        assert_eq!(streams.sleepers().slots.len(), 3, "places are used again");
+    }
+}

@@ -18,6 +18,7 @@ pub enum Refused {
     Body,
     BodyTimeout,
     Connections,
+    ControlFrames,
     Files,
     Handshakes,
     Headers,
@@ -25,11 +26,12 @@ pub enum Refused {
 }
 
 impl Refused {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Address,
         Self::Body,
         Self::BodyTimeout,
         Self::Connections,
+        Self::ControlFrames,
         Self::Files,
         Self::Handshakes,
         Self::Headers,
@@ -42,6 +44,7 @@ impl Refused {
             Self::Body => "body",
             Self::BodyTimeout => "body_timeout",
             Self::Connections => "connections",
+            Self::ControlFrames => "control_frames",
             Self::Files => "files",
             Self::Handshakes => "handshakes",
             Self::Headers => "headers",
@@ -56,6 +59,7 @@ impl Refused {
             Self::Body => "server.limits.body_bytes",
             Self::BodyTimeout => "server.limits.body_timeout",
             Self::Connections => "server.limits.connections, or the limit of open files",
+            Self::ControlFrames => "server.limits.control_frames",
             Self::Files => "open files of the process or the machine",
             Self::Handshakes => "server.limits.handshakes",
             Self::Headers => "server.limits.headers or server.limits.header_bytes",
