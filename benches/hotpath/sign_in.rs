@@ -20,7 +20,9 @@ pub(crate) struct Provider(DemoProvider);
 impl Provider {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let provider = DemoProvider::start(listener, Options::default()).unwrap();
+        // No refresh in between: the one cookie that is sent would be an old one then.
+        let options = Options { access_token_ttl: Duration::from_secs(24 * 3600), ..Options::default() };
+        let provider = DemoProvider::start(listener, options).unwrap();
         provider.control().auto_login(Some("alice"));
         Self(provider)
     }

@@ -409,7 +409,7 @@ mod tests {
         assert_eq!(keep(true, &[1, 2, 1, 2, 2, 1, 3]), [1, 2, 3]);
     }
 
-    /// In an unwinding build, as the release is: `panic` stands nowhere in Cargo.toml.
+    /// In an unwinding build, as the release is too.
     #[tokio::test]
     async fn yx_06_a_panic_ends_its_connection_and_what_others_share_goes_on() {
         assert!(!include_str!("../../Cargo.toml").contains("panic = \"abort\""));

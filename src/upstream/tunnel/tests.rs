@@ -265,10 +265,10 @@ async fn wx_07_a_peer_that_takes_nothing_does_not_keep_a_tunnel_open() {
     let mut open = Open::with(true, Duration::from_secs(60));
     let (mut from_upstream, mut to_tunnel) = tokio::io::split(open.upstream);
     // More than the tunnel and its ends hold: nobody reads at the client.
-    let sending = tokio::spawn(async move { while to_tunnel.write_all(&[0x82, 0]).await.is_ok() {} });
+    let sending = tokio::spawn(async move { to_tunnel.write_all(&[0x82, 0].repeat(BUFFER)).await });
     let mut told = Vec::new();
     from_upstream.read_to_end(&mut told).await.unwrap();
     open.tunnel.await.unwrap();
-    sending.await.unwrap();
+    let _ = sending.await.unwrap();
     let _ = open.client.shutdown().await;
 }
