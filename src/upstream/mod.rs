@@ -121,7 +121,7 @@ impl Upstream {
         let mut course = Course { worker, start: now, progress, others, sends: 0, retries: 0 };
         let mut tried = Tried::default();
         loop {
-            let slot = match self.peers.place(tried, course.start).await {
+            let slot = match self.peers.place(tried, &mut course).await {
                 Ok(slot) => slot,
                 Err(failure) => return Err(self.counted(failure, &course)),
             };

@@ -59,6 +59,13 @@ pub(super) struct Missed {
     pub(super) again: Option<Box<Request<RequestBody>>>,
 }
 
+impl Course<'_> {
+    /// PERF: for nearly every request the time is known.
+    pub(super) fn now(&self) -> Instant {
+        if self.retries == 0 { self.start } else { Instant::now() }
+    }
+}
+
 impl Peer {
     pub(super) fn new(target: &Target, options: &UpstreamOptions, workers: usize) -> Result<Self, Error> {
         let http2 = options.http2.then(|| Shared::new(target, workers, options.idle_timeout));
@@ -95,7 +102,7 @@ impl Peer {
     ) -> Result<(Connection, Response<Incoming>), Missed> {
         let mut fresh = false;
         loop {
-            let pooled = if fresh { None } else { self.pool.take(course.worker, course.start) };
+            let pooled = if fresh { None } else { self.pool.take(course.worker, course.now()) };
             let mut reused = pooled.is_some();
             let mut connection = match pooled {
                 Some(connection) => connection,

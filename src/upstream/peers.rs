@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::balance::Balancer;
-use super::peer::Peer;
+use super::peer::{Course, Peer};
 use super::queue::{NoPlace, Queue};
 use crate::config::settings;
 use crate::error::{Error, Kind, Reason};
@@ -65,15 +65,18 @@ impl Peers {
     /// A place for one more request at a peer that was not `tried`; waits for it if there is none.
     ///
     /// Errors: `UpstreamBusy`.
-    pub(super) async fn place(self: &Arc<Self>, tried: Tried, now: Instant) -> Result<Slot, Error> {
+    pub(super) async fn place(self: &Arc<Self>, tried: Tried, course: &mut Course<'_>) -> Result<Slot, Error> {
         // Nobody overtakes those who wait.
         if self.queue.is_empty()
-            && let Some(slot) = self.choose(&tried, now)
+            && let Some(slot) = self.choose(&tried, course.now())
         {
             return Ok(slot);
         }
         // PERF: boxed, so that waiting does not swell the future of every request.
         let waited = Box::pin(self.queue.wait(tried, || self.serve())).await;
+        if course.sends == 0 {
+            course.start = Instant::now();
+        }
         waited.map_err(|why| match why {
             NoPlace::Full => Error::upstream(Reason::QueueFull),
             NoPlace::TooLate => Error::upstream(Reason::QueueTimeout),
