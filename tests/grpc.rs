@@ -43,7 +43,8 @@ audience = ["demo-api"]
 struct World {
     runtime: Runtime,
     app: App,
-    serving: tokio::task::JoinHandle<()>,
+    /// What the service runs on: without it, it is gone.
+    server: Runtime,
     provider: Provider,
     gateway: Gateway,
     channel: Channel,
@@ -51,15 +52,15 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let app = App::default();
-        let (address, serving) = runtime.block_on(app.start());
+        let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (runtime, server, app) = (runtime(), runtime(), App::default());
+        let address = server.block_on(app.start());
         let (provider, upstream) = (Provider::start(), Upstream::start());
         let extra = Extra { routes: Some(ROUTES.replace("GRPC", &format!("h2c://{address}"))), ..Extra::default() };
         let gateway = Gateway::with(provider.issuer(), &upstream, extra);
         let endpoint = Endpoint::from_shared(gateway.base.clone()).unwrap();
         let channel = runtime.block_on(endpoint.connect()).unwrap();
-        Self { runtime, app, serving, provider, gateway, channel }
+        Self { runtime, app, server, provider, gateway, channel }
     }
 
     fn token(&self) -> String {
@@ -68,9 +69,7 @@ impl World {
 
     /// With alice's token.
     fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        request.metadata_mut().insert("authorization", format!("Bearer {}", self.token()).parse().unwrap());
-        request
+        bearer(message, &self.token())
     }
 
     async fn client(&self) -> Grpc<Channel> {
@@ -88,6 +87,12 @@ impl World {
         let path = "/test.Notes/Count".parse().unwrap();
         self.runtime.block_on(async { self.client().await.server_streaming(request, path, codec()).await })
     }
+}
+
+fn bearer<T>(message: T, token: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    request
 }
 
 #[test]
@@ -123,16 +128,16 @@ fn all_four_kinds_of_calls_pass_with_their_metadata() {
 #[test]
 fn both_sides_talk_by_turns() {
     let world = World::new();
-    let (say, said) = futures_util::channel::mpsc::unbounded();
-    let request = world.request(said);
+    let (say, said) = tokio::sync::mpsc::unbounded_channel();
+    let request = world.request(stream::unfold(said, |mut said| async { said.recv().await.map(|note| (note, said)) }));
     world.runtime.block_on(async {
         let path = "/test.Notes/Talk".parse().unwrap();
-        say.unbounded_send(note("0")).unwrap();
+        say.send(note("0")).unwrap();
         let mut heard = world.client().await.streaming(request, path, codec()).await.unwrap().into_inner();
         for turn in 0..50 {
             // The next one is said only when this one was answered: nothing is held back on the way.
             assert_eq!(heard.message().await.unwrap().unwrap().text, format!("heard {turn}"));
-            say.unbounded_send(note((turn + 1).to_string())).unwrap();
+            say.send(note((turn + 1).to_string())).unwrap();
         }
         drop(say);
         assert_eq!(heard.message().await.unwrap().unwrap().text, "heard 50");
@@ -164,18 +169,29 @@ fn who_gives_up_is_given_up_on() {
     drop(notes);
     open("the server was told that nobody listens", 0);
 
-    let mut late = world.request(note("forever"));
-    late.set_timeout(Duration::from_millis(300));
-    let mut notes = world.count(late).unwrap().into_inner();
-    let end = world.runtime.block_on(async {
-        loop {
-            match notes.message().await {
-                Ok(Some(_)) => {}
-                end => break end,
+    // The same before the first word of the answer.
+    let waiting = world.request(note("never"));
+    world.runtime.block_on(async {
+        let path = "/test.Notes/Say".parse().unwrap();
+        let mut client = world.client().await;
+        let asking = client.unary::<_, Note, _>(waiting, path, codec());
+        let arrived = async {
+            while world.app.open.load(Ordering::SeqCst) == 0 {
+                tokio::task::yield_now().await;
             }
+        };
+        tokio::select! {
+            _ = asking => panic!("it is never answered"),
+            () = arrived => {}
         }
     });
-    assert!(matches!(end.unwrap_err().code(), Code::DeadlineExceeded | Code::Cancelled));
+    open("the server was told that nobody waits", 0);
+
+    // A deadline is known to the server too, and whoever of the three notices first, all know.
+    let mut late = world.request(note("never"));
+    late.set_timeout(Duration::from_millis(300));
+    let end = world.say(late).unwrap_err();
+    assert!(matches!(end.code(), Code::DeadlineExceeded | Code::Cancelled), "{end:?}");
     open("the server was told that it is too late", 0);
 }
 
@@ -189,9 +205,16 @@ fn refusals_of_doorward_are_statuses() {
     assert_eq!(world.say(bad).unwrap_err().code(), Code::Unauthenticated);
     assert_eq!(world.say(world.request(note("hello"))).unwrap().get_ref().text, "hello", "and the connection goes on");
 
-    world.serving.abort();
-    eventually("the server is gone", || world.serving.is_finished());
-    let down = world.say(world.request(note("hello"))).unwrap_err();
+    world.server.shutdown_timeout(Duration::from_secs(10));
+    let request = world.provider.demo.control().access_token("alice", None).unwrap();
+    let request = bearer(note("hello"), &request);
+    let path = "/test.Notes/Say".parse().unwrap();
+    let mut client = Grpc::new(world.channel);
+    let down: Result<Response<Note>, Status> = world.runtime.block_on(async {
+        client.ready().await.unwrap();
+        client.unary(request, path, codec()).await
+    });
+    let down = down.unwrap_err();
     assert_eq!(down.code(), Code::Unavailable, "{down:?}");
 }
 

@@ -10,10 +10,10 @@ use crate::app;
 use crate::config::settings::{Access, HostMatch, Provider, Route, Settings, Target};
 use crate::config::{Flags, load};
 use crate::http::origin::Origin;
-use crate::net::dial::Endpoint;
 use crate::provider::{self, dpop_key};
 use crate::store::redis::Redis;
 use crate::store::{Event, Listener};
+use crate::upstream;
 
 pub(super) fn check(config: Option<PathBuf>, connect: bool) -> ExitCode {
     let loaded = sources(config, Flags::default()).and_then(|sources| load(&sources));
@@ -101,11 +101,8 @@ async fn try_all(settings: &Settings) -> ExitCode {
     }
     for route in &settings.routes {
         for target in route.upstream.targets.iter().filter(|target| !matches!(target, Target::Status(_))) {
-            let reached = match Endpoint::new(target, &route.upstream.options) {
-                Ok(endpoint) => endpoint.connect().await.map(drop).map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            say(format!("upstream {target} of route {}", route.name), reached);
+            let reached = upstream::probe(target, &route.upstream.options).await;
+            say(format!("upstream {target} of route {}", route.name), reached.map_err(|error| error.to_string()));
         }
     }
     if let Some(redis) = &settings.session.redis {

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, Stream, StreamExt as _};
 use tonic::body::Body;
-use tonic::metadata::MetadataMap;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::server::{ClientStreamingService, ServerStreamingService, StreamingService, UnaryService};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -36,13 +36,13 @@ pub type Notes = Pin<Box<dyn Stream<Item = Result<Note, Status>> + Send>>;
 /// `/test.Notes/Say`, `Count`, `Join` and `Talk`: one of each kind.
 #[derive(Clone, Default)]
 pub struct App {
-    /// Calls of `Count` and `Talk` whose answer is open.
+    /// Calls that are not over: of `Count`, of `Talk`, and of those that `Say` never answers.
     pub open: Arc<AtomicUsize>,
 }
 
 impl App {
-    /// Serves on the runtime of the caller, at the address that it returns, until the listener's task is aborted.
-    pub async fn start(&self) -> (SocketAddr, tokio::task::JoinHandle<()>) {
+    /// Serves on the runtime of the caller, at the address that it returns.
+    pub async fn start(&self) -> SocketAddr {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, app) = (listener.local_addr().unwrap(), self.clone());
         let service = tower::service_fn(move |request: http::Request<Body>| {
@@ -50,13 +50,14 @@ impl App {
             async move { Ok::<_, Infallible>(app.answer(request).await) }
         });
         let serving = Server::builder().serve_with_incoming(service, TcpIncoming::from(listener));
-        (address, tokio::spawn(async move { serving.await.unwrap() }))
+        tokio::spawn(async move { serving.await.unwrap() });
+        address
     }
 
     async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
         let mut grpc = tonic::server::Grpc::new(codec());
         match request.uri().path() {
-            "/test.Notes/Say" => grpc.unary(Say, request).await,
+            "/test.Notes/Say" => grpc.unary(Say(self), request).await,
             "/test.Notes/Count" => grpc.server_streaming(Count(self), request).await,
             "/test.Notes/Join" => grpc.client_streaming(Join, request).await,
             "/test.Notes/Talk" => grpc.streaming(Talk(self), request).await,
@@ -90,27 +91,32 @@ impl Drop for Open {
     }
 }
 
-/// Says the same, and in `x-seen` who it was told is calling; refuses "fail" with details.
-struct Say;
+/// Says the same, and in `x-seen` who it was told is calling; refuses "fail" with details, and never answers "never".
+struct Say(App);
 
 impl UnaryService<Note> for Say {
     type Response = Note;
     type Future = BoxFuture<'static, Result<Response<Note>, Status>>;
 
     fn call(&mut self, request: Request<Note>) -> Self::Future {
+        let app = self.0.clone();
         Box::pin(async move {
-            if request.get_ref().text == "fail" {
-                let mut details = MetadataMap::new();
-                details.insert("x-detail", "seven".parse().unwrap());
-                details.insert_bin("x-raw-bin", tonic::metadata::MetadataValue::from_bytes(b"\x00\xff"));
-                return Err(Status::with_metadata(Code::FailedPrecondition, "not now: 100 % full", details));
+            match request.get_ref().text.as_str() {
+                "never" => {
+                    let mut never = app.opened(stream::pending());
+                    never.get_mut().next().await;
+                }
+                "fail" => {
+                    let mut details = MetadataMap::new();
+                    details.insert("x-detail", "seven".parse().unwrap());
+                    details.insert_bin("x-raw-bin", MetadataValue::from_bytes(b"\x00\xff"));
+                    return Err(Status::with_metadata(Code::FailedPrecondition, "not now: 100 % full", details));
+                }
+                _ => {}
             }
             let seen = request.metadata().get("x-forwarded-user").cloned();
-            let te = request.metadata().get("te").cloned();
             let mut response = Response::new(request.into_inner());
-            for (name, value) in [("x-seen", seen), ("x-te", te)] {
-                value.map(|value| response.metadata_mut().insert(name, value));
-            }
+            seen.map(|value| response.metadata_mut().insert("x-seen", value));
             Ok(response)
         })
     }

@@ -72,7 +72,8 @@ pub(super) fn reason(error: &io::Error) -> Option<Reason> {
         rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol) => Reason::NoHttp2,
         rustls::Error::AlertReceived(_) => Reason::TlsAlert,
         rustls::Error::InvalidCertificate(why) => match why {
-            CertificateError::UnknownIssuer => Reason::UnknownCa,
+            // The second: an authority that is known here has the name of the one that signed, and another key.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => Reason::UnknownCa,
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Reason::NameMismatch,
             _ => Reason::Certificate,
         },

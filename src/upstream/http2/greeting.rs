@@ -27,6 +27,23 @@ impl<T> Greeted<T> {
     }
 }
 
+impl<T> Greeted<T> {
+    /// Whoever waits is told why this is the last that was written.
+    fn noted<R>(&mut self, written: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
+        if let Poll::Ready(Err(error)) = &written
+            && let Some((_, tell)) = self.waiting.take()
+        {
+            drop(tell.send(Err(broken(error))));
+        }
+        written
+    }
+}
+
+/// The error itself goes to hyper.
+fn broken(error: &io::Error) -> Error {
+    Error::upstream(broken_by(error).unwrap_or(Reason::Broken)).because(error.to_string())
+}
+
 /// The first frame, as far as it has come.
 #[derive(Default)]
 struct First {
@@ -56,10 +73,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Greeted<T> {
         if let Some((mut first, tell)) = self.waiting.take() {
             let outcome = match &polled {
                 Poll::Pending => Ok(false),
-                Poll::Ready(Err(error)) => {
-                    // The error itself goes to hyper.
-                    Err(Error::upstream(broken_by(error).unwrap_or(Reason::Broken)).because(error.to_string()))
-                }
+                Poll::Ready(Err(error)) => Err(broken(error)),
                 Poll::Ready(Ok(())) => match buf.filled().get(before..).unwrap_or_default() {
                     [] => Err(Error::upstream(Reason::Broken).because("it closed before its first frame was whole")),
                     bytes => first.pass(bytes),
@@ -78,7 +92,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for Greeted<T> {
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Greeted<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.noted(written)
     }
 
     fn poll_write_vectored(
@@ -86,7 +101,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Greeted<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.noted(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -94,7 +110,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Greeted<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let written = Pin::new(&mut self.io).poll_flush(cx);
+        self.noted(written)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
