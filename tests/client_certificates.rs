@@ -22,7 +22,7 @@ use serde_json::json;
 use support::gateway::Extra;
 use support::http2::Client;
 use support::pki::{Connection, Pki, client};
-use support::{Answer, Gateway, Provider, Upstream};
+use support::{Answer, Gateway, Provider, Upstream, eventually};
 
 const ROUTES: &str = r#"
 [[route]]
@@ -174,6 +174,27 @@ fn bx_07_hx_20_the_upstream_is_told_what_the_client_has_shown_and_nothing_it_say
     assert_eq!(told(&config, "/x"), want, "on a public route");
     assert_eq!(told(&config, "/machines"), [], "on a route that does not send it");
     assert_eq!(told(&world.nobody(), "/x"), [], "without a certificate");
+}
+
+#[test]
+fn bx_07_a_certificate_counts_for_as_long_as_its_authority_does() {
+    let world = World::new("");
+    let build = world.shows("x", vec![dns("build.example.com")]);
+    let (mut busy, mut resting) = (world.connect(&build), world.connect(&build));
+    for connection in [&mut busy, &mut resting] {
+        assert_eq!(connection.get("/machines").unwrap().status, 200);
+    }
+    // The same authority again is no change.
+    world.gateway.signal("HUP");
+    eventually("the reload", || world.gateway.reloads("ok") > 0.0);
+    assert_eq!(busy.get("/machines").unwrap().status, 200);
+
+    let another = Pki::new(&["x"]);
+    std::fs::copy(another.path("ca.pem"), world.pki.path("ca.pem")).unwrap();
+    world.gateway.signal("HUP");
+    eventually("the second reload", || world.gateway.reloads("ok") > 1.0);
+    eventually("the end of a connection that goes on asking", || busy.get("/machines").is_err());
+    eventually("the end of one that did not", || resting.get("/machines").is_err());
 }
 
 #[test]

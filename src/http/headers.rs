@@ -223,8 +223,10 @@ fn strip(headers: &mut HeaderMap, mut also: impl FnMut(&str) -> bool) {
     // PERF: one pass that looks at each name, where a removal for each possible name would hash them all.
     let mut connection = false;
     remove_all(headers, |name| {
-        connection |= name == "connection";
-        ends_here(name) || also(name)
+        // Not before it was read what it names.
+        let is_connection = name == "connection";
+        connection |= is_connection;
+        !is_connection && (ends_here(name) || also(name))
     });
     if connection {
         let named: Vec<HeaderName> = headers.get_all(CONNECTION).iter().flat_map(named_fields).collect();

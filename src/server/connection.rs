@@ -126,6 +126,10 @@ pub(super) async fn drive<C: Future<Output = hyper::Result<()>>>(
                             return Left::Over;
                         }
                     }
+                    None if !draining && !common.live.load().holds(conn) => {
+                        draining = true;
+                        shut(connection.as_mut());
+                    }
                     None if !draining && conn.rests(look) => return Left::Resting,
                     None => {}
                 }

@@ -31,6 +31,9 @@ pub(super) async fn serve(stream: impl Io, conn: Arc<Conn>, common: Common, limi
         // PERF: in a box: of a connection that rests nothing of this is kept.
         let Some(resting) = Box::pin(requests(stream, &conn, &common, &limits)).await else { return };
         let Some(resumed) = resting.rest(conn.idle_left(limits.idle_timeout), &mut drain).await else { return };
+        if !common.live.load().holds(&conn) {
+            return;
+        }
         stream = resumed;
     }
 }

@@ -35,7 +35,7 @@ use listeners::Opened;
 use systemd::Pulse;
 
 use crate::gateway::Gateway;
-use crate::gateway::conn::Worker;
+use crate::gateway::conn::{Conn, Worker};
 use crate::gateway::overload::Requests;
 use crate::net::crowd::Crowd;
 use crate::net::tls::Acceptor;
@@ -46,6 +46,13 @@ use crate::telemetry::writer::Writer;
 pub struct Served {
     pub gateway: Arc<Gateway>,
     pub tls: Option<Arc<Acceptor>>,
+}
+
+impl Served {
+    /// Whether the connection may go on as it began.
+    fn holds(&self, conn: &Conn) -> bool {
+        conn.handshake.as_ref().is_none_or(|handshake| handshake.holds(self.tls.as_deref()))
+    }
 }
 
 pub type Live = Arc<ArcSwap<Served>>;

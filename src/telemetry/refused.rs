@@ -63,7 +63,7 @@ impl Refused {
             Self::Files => "open files of the process or the machine",
             Self::Handshakes => "server.limits.handshakes",
             Self::Headers => "server.limits.headers or server.limits.header_bytes",
-            Self::Requests => "server.limits.requests",
+            Self::Requests => "server.limits.requests, or the limit of open files",
         }
     }
 }

@@ -23,7 +23,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ServerConfig, ServerConnection};
+use rustls::{RootCertStore, ServerConfig, ServerConnection};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::StartHandshake;
@@ -51,6 +51,15 @@ pub struct Handshake {
     pub client: Option<Arc<ClientCertificate>>,
     /// The certificates, one of which was shown.
     pub table: Option<Arc<Table>>,
+    /// What was asked of the client.
+    pub asked: Option<Arc<Asked>>,
+}
+
+/// Which certificates clients are to show.
+#[derive(Debug)]
+pub struct Asked {
+    authorities: RootCertStore,
+    required: bool,
 }
 
 /// Takes TLS connections, with one set of certificates.
@@ -59,6 +68,8 @@ pub struct Acceptor {
     /// For clients that would rather have ChaCha20: those without circuits for AES, such as small phones.
     chacha: Arc<ServerConfig>,
     table: Arc<Table>,
+    /// The one from before, where it is the same.
+    asked: Option<Arc<Asked>>,
     /// None: clients may show certificates, so nothing is resumed.
     tickets: Option<Tickets>,
     turns: Arc<Semaphore>,
@@ -94,8 +105,14 @@ impl Acceptor {
         let table = Arc::new(Table::read(&settings.certificates)?);
         let provider = Arc::new(aws_lc_rs::default_provider());
         let clients = settings.client_certificates.as_ref();
-        let verifier =
-            clients.map_or_else(|| Ok(WebPkiClientVerifier::no_client_auth()), |c| verifier(c, &provider))?;
+        let asked = clients.map(Asked::read).transpose()?;
+        let verifier = match (clients, &asked) {
+            (Some(clients), Some(asked)) => verifier(clients, asked, &provider)?,
+            _ => WebPkiClientVerifier::no_client_auth(),
+        };
+        let same =
+            before.and_then(|before| before.asked.as_ref()).filter(|same| asked.as_ref().is_some_and(|a| a.is(same)));
+        let asked = same.cloned().or(asked.map(Arc::new));
         let tickets = match clients {
             None => Some(Tickets::new(settings.min_version, before)?),
             // SECURITY: YX-03: whoever resumes a session is taken for who began it, and shows no certificate again.
@@ -125,7 +142,7 @@ impl Acceptor {
         let (aes, chacha) = (config(Arc::clone(&provider))?, config(Arc::new(suites::chacha_first(&provider)))?);
         let turns = before.filter(|before| before.handshakes == handshakes).map(|before| Arc::clone(&before.turns));
         let turns = turns.unwrap_or_else(|| Arc::new(Semaphore::new(handshakes)));
-        Ok(Self { aes, chacha, table, tickets, turns, handshakes })
+        Ok(Self { aes, chacha, table, asked, tickets, turns, handshakes })
     }
 
     pub fn table(&self) -> &Table {
@@ -160,7 +177,7 @@ impl Acceptor {
         };
         match done {
             Ok(Ok(stream)) => {
-                let handshake = Handshake::of(stream.get_ref().1, &self.table).map_err(Failed::Broken)?;
+                let handshake = Handshake::of(stream.get_ref().1, self).map_err(Failed::Broken)?;
                 Ok((stream, handshake))
             }
             Ok(Err(error)) => Err(Failed::Broken(error)),
@@ -181,15 +198,26 @@ impl Tickets {
 
 impl Handshake {
     /// What `connection` says of its handshake, which is complete. Fails where the client's certificate cannot be read.
-    fn of(connection: &ServerConnection, table: &Arc<Table>) -> io::Result<Self> {
+    fn of(connection: &ServerConnection, by: &Acceptor) -> io::Result<Self> {
         let chain = connection.peer_certificates().filter(|chain| !chain.is_empty());
         let client = chain.map(|chain| ClientCertificate::new(chain.iter().map(|c| c.clone().into_owned()).collect()));
         Ok(Self {
             server_name: connection.server_name().map(|name| Arc::from(name.to_ascii_lowercase())),
             http2: connection.alpn_protocol() == Some(b"h2"),
             client: client.transpose().map_err(io::Error::other)?.map(Arc::new),
-            table: Some(Arc::clone(table)),
+            table: Some(Arc::clone(&by.table)),
+            asked: by.asked.clone(),
         })
+    }
+
+    /// SECURITY: YX-03, BX-07. Whether a client that came now would be asked for the same: what an authority has vouched for
+    /// counts only while that one is trusted, on connections that last too. `now`: None = no TLS any more.
+    pub fn holds(&self, now: Option<&Acceptor>) -> bool {
+        match (&self.asked, now.and_then(|now| now.asked.as_ref())) {
+            (None, None) => true,
+            (Some(then), Some(now)) => Arc::ptr_eq(then, now),
+            _ => false,
+        }
     }
 
     /// See `Table::is_misdirected`.
@@ -198,10 +226,24 @@ impl Handshake {
     }
 }
 
-fn verifier(clients: &ClientCertificates, provider: &Arc<CryptoProvider>) -> io::Result<Arc<dyn ClientCertVerifier>> {
-    let roots = Arc::new(files::authorities(&clients.ca)?);
+impl Asked {
+    fn read(clients: &ClientCertificates) -> io::Result<Self> {
+        Ok(Self { authorities: files::authorities(&clients.ca)?, required: clients.required })
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        self.required == other.required && self.authorities.roots == other.authorities.roots
+    }
+}
+
+fn verifier(
+    clients: &ClientCertificates,
+    asked: &Asked,
+    provider: &Arc<CryptoProvider>,
+) -> io::Result<Arc<dyn ClientCertVerifier>> {
+    let roots = Arc::new(asked.authorities.clone());
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
-    let verifier = if clients.required { verifier } else { verifier.allow_unauthenticated() };
+    let verifier = if asked.required { verifier } else { verifier.allow_unauthenticated() };
     verifier.build().map_err(|e| files::invalid(&clients.ca, &e))
 }
 
