@@ -392,3 +392,58 @@ fn fx_12_whoever_is_slow_is_let_go_by_its_own_limit_and_others_are_served_meanwh
     assert!(served > 0);
     drop(held);
 }
+
+/// Longer than a connection takes to rest: until one that began a head at this moment is cut off.
+fn rested(world: &World) {
+    assert!(is_closed(world.send("GET / HT")));
+}
+
+#[test]
+fn a_connection_that_rested_serves_on() {
+    let world = World::new(&[("HEADER_TIMEOUT", "400ms")]);
+    let mut client = world.connect();
+    let mut reader = BufReader::new(client.try_clone().unwrap());
+    let ping = format!("GET /ping HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n\r\n", world.gateway.port);
+    for _ in 0..2 {
+        rested(&world);
+        // Two at once, and then one in pieces.
+        client.write_all(ping.repeat(2).as_bytes()).unwrap();
+        (0..2).for_each(|_| assert_eq!(read(&mut reader, "GET").unwrap().status, 200));
+        rested(&world);
+        let (first, rest) = ping.split_at(9);
+        client.write_all(first.as_bytes()).unwrap();
+        client.write_all(rest.as_bytes()).unwrap();
+        assert_eq!(read(&mut reader, "GET").unwrap().status, 200);
+    }
+    rested(&world);
+    let upgrade =
+        ping.replace("ping", "ws").replace("\r\n\r\n", "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    client.write_all(upgrade.as_bytes()).unwrap();
+    let (mut upstream, _) = world.accept();
+    let switched = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nhi";
+    upstream.get_mut().write_all(switched).unwrap();
+    assert!(head(&mut reader).starts_with("HTTP/1.1 101"));
+    reader.read_exact(&mut [0; 2]).unwrap();
+}
+
+#[test]
+fn m_13_what_is_left_of_a_body_is_no_request_however_long_it_takes() {
+    let world = World::new(&[("HEADER_TIMEOUT", "400ms")]);
+    let smuggled = "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
+    let length = 3 + smuggled.len();
+    let mut client = world.send(&format!("POST /x HTTP/1.1\r\nHost: HOST\r\nContent-Length: {length}\r\n\r\nabc"));
+    let (mut upstream, _) = world.accept();
+    // An answer to less than the whole.
+    upstream.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+    let mut reader = BufReader::new(client.try_clone().unwrap());
+    assert_eq!(read(&mut reader, "POST").unwrap().status, 200);
+    rested(&world);
+    let _ = client.write_all(smuggled.as_bytes());
+    let _ = client.shutdown(std::net::Shutdown::Write);
+    let mut rest = Vec::new();
+    let _ = reader.read_to_end(&mut rest);
+    assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+    world.listener.set_nonblocking(true).unwrap();
+    assert!(world.listener.accept().is_err(), "another request was made of it");
+    assert!(!world.gateway.log().contains("smuggled"), "{}", world.gateway.log());
+}
