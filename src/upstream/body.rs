@@ -58,7 +58,10 @@ impl Body for RequestBody {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(stalled) => Some(Err(stalled)),
             },
-            Poll::Ready(None) => None,
+            Poll::Ready(None) => {
+                upload.ended();
+                None
+            }
             Poll::Ready(Some(Err(error))) => Some(Err(upload.breaks(Broken::Client(error)))),
             Poll::Ready(Some(Ok(mut frame))) => {
                 if let Some(trailers) = frame.trailers_mut() {

@@ -164,7 +164,9 @@ impl Upstream {
             return Err(fault);
         }
         let name = &slot.peer().name;
-        if let Some(reason) = failure.reason().filter(|reason| reason.is_fault())
+        // SECURITY: nor does one that sends its body slowly: the upstream waits for it as we do, or has had enough.
+        let is_whole = !course.progress.is_some_and(Progress::waits);
+        if let Some(reason) = failure.reason().filter(|reason| is_whole && reason.is_fault())
             && let Some(time) = slot.failed()
         {
             let (route, reason, seconds) = (&self.route, reason.as_str(), time.as_secs());

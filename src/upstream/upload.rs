@@ -3,7 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub struct Progress {
     /// When the last frame was taken, milliseconds since `start`.
     millis: AtomicU64,
     broken: AtomicU8,
+    /// The next frame has been asked for, and the client has not sent it.
+    waits: AtomicBool,
 }
 
 const WHOLE: u8 = 0;
@@ -74,7 +76,13 @@ impl Progress {
         }
     }
 
+    /// Whether it is the client who is waited for.
+    pub(super) fn waits(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
+    }
+
     fn moved(&self) {
+        self.waits.store(false, Ordering::Relaxed);
         let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.millis.store(millis, Ordering::Relaxed);
     }
@@ -100,7 +108,12 @@ impl Upload {
             timeout: allowance.timeout,
             since: None,
             timer: None,
-            progress: Arc::new(Progress { start, millis: AtomicU64::new(0), broken: AtomicU8::new(WHOLE) }),
+            progress: Arc::new(Progress {
+                start,
+                millis: AtomicU64::new(0),
+                broken: AtomicU8::new(WHOLE),
+                waits: AtomicBool::new(false),
+            }),
         }
     }
 
@@ -118,6 +131,7 @@ impl Upload {
     /// No frame is there. `Ready` once that has gone on for too long.
     pub(super) fn waits(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
         let since = *self.since.get_or_insert_with(Instant::now);
+        self.progress.waits.store(true, Ordering::Relaxed);
         let due = since + self.timeout;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
         // It was set for this wait or for one before, so it never ends too late.
@@ -128,6 +142,11 @@ impl Upload {
             timer.as_mut().reset(due);
         }
         Poll::Pending
+    }
+
+    /// There is no more of it.
+    pub(super) fn ended(&self) {
+        self.progress.waits.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn breaks(&self, broken: Broken) -> Broken {

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
 use std::time::Duration;
@@ -30,6 +30,8 @@ const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS as u32;
 /// above the five minutes below which gRPC servers take it for abuse and go away.
 const PING_EVERY: Duration = Duration::from_secs(310);
 const PING_WAIT: Duration = Duration::from_secs(20);
+/// Requests in a row without an answer in time after which a connection gets no further one.
+const UNANSWERED: u32 = 2;
 /// A connection in use is not looked at more often, however short `idle_timeout` is.
 pub(super) const SOON: Duration = Duration::from_secs(1);
 
@@ -50,6 +52,8 @@ pub(super) struct State {
     leaving: AtomicBool,
     /// The upstream takes WebSockets (RFC 8441 §3).
     websockets: AtomicBool,
+    /// Requests in a row that had no answer in time.
+    unanswered: AtomicU32,
     places: Mutex<Places>,
 }
 
@@ -97,6 +101,7 @@ impl Link {
             limit: AtomicUsize::new(1),
             leaving: AtomicBool::new(false),
             websockets: AtomicBool::new(false),
+            unanswered: AtomicU32::new(0),
             places,
         });
         state.note(&wire);
@@ -118,6 +123,21 @@ impl Link {
 
     pub(super) fn leave(&self) {
         self.state.leaving.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn answered(&self) {
+        // PERF: a look, and nothing is written while all is well.
+        if self.state.unanswered.load(Ordering::Relaxed) != 0 {
+            self.state.unanswered.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// SECURITY: H-15. One slow request says nothing. But a peer that is gone without a word is found out by a PING after
+    /// minutes: until then whoever comes would be sent there to wait in vain. What is under way here goes on.
+    pub(super) fn unanswered(&self) {
+        if self.state.unanswered.fetch_add(1, Ordering::Relaxed).saturating_add(1) >= UNANSWERED {
+            self.leave();
+        }
     }
 
     /// Whether it leads where the next request is to go.

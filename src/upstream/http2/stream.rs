@@ -58,11 +58,15 @@ impl Stream {
         let timer = self.slot.timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + response_timeout)));
         match in_time(answer, timer, start, progress, response_timeout).await {
             Ok(Ok(mut response)) => {
+                self.link.answered();
                 form::incoming(&mut response, websocket);
                 Exchanged::Answered(response)
             }
             Ok(Err(failure)) => self.failed(failure, head),
-            Err(error) => Exchanged::Failed(error),
+            Err(error) => {
+                self.link.unanswered();
+                Exchanged::Failed(error)
+            }
         }
     }
 

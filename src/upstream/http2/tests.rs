@@ -280,6 +280,20 @@ async fn h_15_no_answer_in_time_ends_one_request_and_not_the_connection() {
 }
 
 #[tokio::test]
+async fn h_15_a_connection_that_answers_nobody_gets_no_further_request() {
+    let origin = origin(|options| options.response_timeout = std::time::Duration::from_millis(20)).await;
+    let dead = origin.send(get("/"));
+    // It is there and says nothing, as one whose machine has lost its power.
+    let _silent = raw(&origin).await;
+    assert_eq!(dead.failed().await.reason(), Some(Reason::ResponseTimeout));
+    assert_eq!(origin.send(get("/")).failed().await.reason(), Some(Reason::ResponseTimeout));
+    let sending = origin.send(get("/"));
+    let accepted = tokio::time::timeout(std::time::Duration::from_secs(5), Peer::accept(&origin));
+    accepted.await.expect("another connection").serve();
+    assert_eq!(text(sending.response().await).await.unwrap(), "ok");
+}
+
+#[tokio::test]
 async fn who_goes_away_resets_the_request() {
     let origin = origin(|_| {}).await;
     // While the answer is waited for, and while it comes.

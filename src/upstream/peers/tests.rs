@@ -149,6 +149,32 @@ async fn one_that_fails_is_left_out_but_never_the_last() {
 }
 
 #[tokio::test]
+async fn fx_12_a_client_that_sends_its_body_slowly_has_no_upstream_left_out() {
+    let origins = Origin::several(&["", ""], |o| {
+        (o.eject_after, o.response_timeout) = (1, Duration::from_millis(20));
+    })
+    .await;
+    let peers = Arc::clone(&origins[0].upstream.peers);
+    for breaks in [false, true] {
+        let mut client = origins[0].client();
+        client.write_all(b"POST / HTTP/1.1\r\nhost: app\r\ncontent-length: 9\r\n\r\nhalf").await.unwrap();
+        let (_, mut peer) = whichever(&origins).await;
+        peer.until("half").await;
+        // It waits for the rest, or has had enough.
+        let _waits = (!breaks).then_some(peer);
+        assert!(read_until(&mut client, "\r\n\r\n").await.contains("kind: upstream_"));
+        assert!(peers.each().all(|peer| peers.is_good(peer)), "{breaks}");
+    }
+    // A body that came whole is no excuse.
+    let mut client = origins[0].client();
+    client.write_all(b"POST / HTTP/1.1\r\nhost: app\r\ncontent-length: 4\r\n\r\nbody").await.unwrap();
+    let (_, mut peer) = whichever(&origins).await;
+    peer.until("body").await;
+    assert!(read_until(&mut client, "\r\n\r\n").await.contains("kind: upstream_timeout"));
+    assert!(!peers.each().all(|peer| peers.is_good(peer)));
+}
+
+#[tokio::test]
 async fn several_that_fail_at_once_do_not_empty_the_set() {
     let origins = Origin::several(&["", "", ""], |o| o.eject_after = 1).await;
     let upstream = Arc::clone(&origins[0].upstream);
