@@ -112,7 +112,7 @@ impl Acceptor {
         };
         let same =
             before.and_then(|before| before.asked.as_ref()).filter(|same| asked.as_ref().is_some_and(|a| a.is(same)));
-        let asked = same.cloned().or(asked.map(Arc::new));
+        let asked = same.cloned().or_else(|| asked.map(Arc::new));
         let tickets = match clients {
             None => Some(Tickets::new(settings.min_version, before)?),
             // SECURITY: YX-03: whoever resumes a session is taken for who began it, and shows no certificate again.
