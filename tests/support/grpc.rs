@@ -18,31 +18,31 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Note {
+pub(crate) struct Note {
     #[prost(string, tag = "1")]
-    pub text: String,
+    pub(crate) text: String,
 }
 
-pub fn note(text: impl Into<String>) -> Note {
+pub(crate) fn note(text: impl Into<String>) -> Note {
     Note { text: text.into() }
 }
 
-pub fn codec() -> ProstCodec<Note, Note> {
+pub(crate) fn codec() -> ProstCodec<Note, Note> {
     ProstCodec::default()
 }
 
-pub type Notes = Pin<Box<dyn Stream<Item = Result<Note, Status>> + Send>>;
+pub(crate) type Notes = Pin<Box<dyn Stream<Item = Result<Note, Status>> + Send>>;
 
 /// `/test.Notes/Say`, `Count`, `Join` and `Talk`: one of each kind.
 #[derive(Clone, Default)]
-pub struct App {
+pub(crate) struct App {
     /// Calls that are not over: of `Count`, of `Talk`, and of those that `Say` never answers.
-    pub open: Arc<AtomicUsize>,
+    pub(crate) open: Arc<AtomicUsize>,
 }
 
 impl App {
     /// Serves on the runtime of the caller, at the address that it returns.
-    pub async fn start(&self) -> SocketAddr {
+    pub(crate) async fn start(&self) -> SocketAddr {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, app) = (listener.local_addr().unwrap(), self.clone());
         let service = tower::service_fn(move |request: http::Request<Body>| {
