@@ -46,7 +46,10 @@ pub async fn serve(stream: impl Io, conn: Arc<Conn>, common: Common) {
 /// It was made while this instance listened, and its client sends at this moment.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
-/// When such a connection is over.
+/// And of one between two requests: for what the kernel has and the runtime has not seen.
+const LAST_LOOK: Duration = Duration::from_millis(1);
+
+/// When a connection on which nothing was asked is over.
 async fn unasked(drain: &mut watch::Receiver<bool>) {
     let _ = drain.wait_for(|drain| *drain).await;
     sleep(FIRST_REQUEST).await;
@@ -78,7 +81,7 @@ pub(super) async fn drive<C: Future<Output = hyper::Result<()>>>(
     let look = look_every(limits);
     let mut timer = pin!(sleep(look));
     let mut draining = false;
-    // Draining, and nothing was asked yet.
+    // Draining, and to be shut at the next look.
     let mut waiting = false;
     // Since when an idle peer is to know that it is over.
     let mut told: Option<Instant> = None;
@@ -140,12 +143,9 @@ pub(super) async fn drive<C: Future<Output = hyper::Result<()>>>(
             }
             Event::Drain => {
                 draining = true;
-                if conn.is_unasked() {
-                    waiting = true;
-                    timer.as_mut().reset(Instant::now() + FIRST_REQUEST);
-                } else {
-                    shut(connection.as_mut());
-                }
+                waiting = true;
+                let wait = if conn.is_unasked() { FIRST_REQUEST } else { LAST_LOOK };
+                timer.as_mut().reset(Instant::now() + wait);
             }
         }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::watch;
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 use crate::net::listen::Io;
@@ -40,26 +41,34 @@ impl<T: Io> Resumed<T> {
         if !self.before.is_empty() {
             return Some(self);
         }
-        let read = poll_fn(|cx| {
-            // PERF: on the stack of this one call, so that it takes nothing while nobody says anything.
-            let mut room = [0; FIRST];
-            let mut room = ReadBuf::new(&mut room);
-            ready!(Pin::new(&mut self.io).poll_read(cx, &mut room))?;
-            Poll::Ready(io::Result::Ok(Bytes::copy_from_slice(room.filled())))
-        });
-        let drained = tokio::select! {
+        let read = tokio::select! {
             biased;
-            read = read => {
-                self.before = read.ok().filter(|bytes| !bytes.is_empty())?;
-                return Some(self);
-            }
-            _ = drain.wait_for(|drain| *drain) => true,
-            () = sleep(left) => false,
+            read = poll_fn(|cx| self.poll_first(cx)) => Poll::Ready(read),
+            () = sleep(left) => return None,
+            _ = drain.wait_for(|drain| *drain) => Poll::Pending,
         };
-        if drained {
+        let read = match read {
+            Poll::Ready(read) => Poll::Ready(read),
+            Poll::Pending => {
+                // What has come by now may not be known yet: the runtime looks before it comes back to this.
+                yield_now().await;
+                poll_fn(|cx| Poll::Ready(self.poll_first(cx))).await
+            }
+        };
+        let Poll::Ready(read) = read else {
             let _ = timeout(FAREWELL, self.io.shutdown()).await;
-        }
-        None
+            return None;
+        };
+        self.before = read.ok().filter(|bytes| !bytes.is_empty())?;
+        Some(self)
+    }
+
+    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        // PERF: on the stack of this one call, so that it takes nothing while nobody says anything.
+        let mut room = [0; FIRST];
+        let mut room = ReadBuf::new(&mut room);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut room))?;
+        Poll::Ready(Ok(Bytes::copy_from_slice(room.filled())))
     }
 }
 
