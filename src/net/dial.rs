@@ -123,7 +123,7 @@ impl Endpoint {
             }
             tried.append(&mut list);
             // What was known may be old: a container that was started again has another address.
-            if !addresses.refresh().await.is_ok_and(|changed| changed) {
+            if !addresses.refresh_seldom().await.is_ok_and(|changed| changed) {
                 return Err(failure);
             }
             list = addresses.in_turn().await.map_err(unresolved)?;

@@ -12,6 +12,8 @@ use tokio::time::Instant;
 
 /// For how long an address that did not answer is tried after the others.
 const AVOID: Duration = Duration::from_secs(10);
+/// A resolver is not asked again sooner by requests, however many fail meanwhile.
+const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) struct Addresses {
     host: String,
@@ -28,6 +30,8 @@ struct Known {
     /// In the resolver's order, and when each last failed. Empty = not looked up yet.
     all: Vec<(SocketAddr, Option<Instant>)>,
     turn: usize,
+    /// When a look-up that somebody waited for last began, or failed.
+    asked: Option<Instant>,
 }
 
 /// What a connection was made to.
@@ -42,7 +46,7 @@ impl Addresses {
     pub(super) fn new(host: String, port: u16) -> Self {
         let fixed: Option<IpAddr> = host.parse().ok();
         let all = fixed.map(|ip| (SocketAddr::new(ip, port), None)).into_iter().collect();
-        let known = Mutex::new(Known { all, turn: fastrand::usize(..) });
+        let known = Mutex::new(Known { all, turn: fastrand::usize(..), asked: None });
         Self { host, port, fixed: fixed.is_some(), known, generation: AtomicU32::new(0) }
     }
 
@@ -53,9 +57,28 @@ impl Addresses {
     /// All of them, in the order in which to try them.
     pub(super) async fn in_turn(&self) -> io::Result<Vec<SocketAddr>> {
         if self.known().all.is_empty() {
-            self.refresh().await?;
+            if self.was_asked() {
+                return Err(io::Error::new(io::ErrorKind::NotFound, "the name was looked up in vain a moment ago"));
+            }
+            if let Err(error) = self.refresh().await {
+                self.known().asked = Some(Instant::now());
+                return Err(error);
+            }
         }
         Ok(self.known().in_turn(Instant::now()))
+    }
+
+    /// The same as `refresh`, for a request that found nobody at the addresses that are known: not more often than `PAUSE`.
+    pub(super) async fn refresh_seldom(&self) -> io::Result<bool> {
+        if self.fixed || self.was_asked() {
+            return Ok(false);
+        }
+        self.known().asked = Some(Instant::now());
+        self.refresh().await
+    }
+
+    fn was_asked(&self) -> bool {
+        self.known().asked.is_some_and(|asked| asked.elapsed() < PAUSE)
     }
 
     /// Looks the name up anew; true where its addresses are others now.
@@ -196,9 +219,12 @@ mod tests {
     async fn a_resolver_that_fails_takes_nothing_away() {
         // A label that is too long for DNS, so that nobody has to be asked.
         let none = Addresses::new(format!("{}.test", "x".repeat(64)), 80);
-        assert!(none.in_turn().await.is_err());
+        let text = |error: io::Error| error.to_string();
+        let first = none.in_turn().await.map_err(text).unwrap_err();
+        assert_ne!(none.in_turn().await.map_err(text).unwrap_err(), first, "nobody is asked again so soon");
         none.found(addresses(&["10.0.0.1:80"]));
         assert!(none.refresh().await.is_err());
+        assert!(!none.refresh_seldom().await.unwrap());
         assert_eq!(none.in_turn().await.unwrap(), addresses(&["10.0.0.1:80"]));
     }
 }
