@@ -139,3 +139,24 @@ async fn told(stream: &mut impl Io, peer: IpAddr, limit: Instant, served: &Serve
     served.gateway.metrics.proxy_header(outcome);
     client
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    /// Of the future that such a function returns.
+    fn size<A, B, C, D, E, F, R>(_: impl Fn(A, B, C, D, E, F) -> R) -> usize {
+        size_of::<R>()
+    }
+
+    /// It is what each connection takes for as long as it is open: whatever is large and seldom goes into a box.
+    #[test]
+    fn fx_12_a_connection_that_says_nothing_is_small() {
+        let size = size(|stream: TcpStream, peer, open, worker, common, purpose| {
+            establish(stream, peer, open, worker, common, purpose)
+        });
+        assert!(size <= 3072, "{size} bytes");
+    }
+}

@@ -33,7 +33,8 @@ impl<T: Io> Resumed<T> {
 
     /// Again, where hyper has let go of it; `before` is what it had read and not used.
     pub(super) fn with(self, before: Bytes) -> Self {
-        Self { before: if self.before.is_empty() { before } else { [before, self.before].concat().into() }, ..self }
+        // PERF: copied, however little it is: else it is the whole buffer that stays.
+        Self { before: [before, self.before].concat().into(), ..self }
     }
 
     /// Waits for the next request. None: none came within `left`, the peer is gone, or the drain has begun.
