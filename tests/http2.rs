@@ -335,7 +335,8 @@ fn fx_09_frames_of_no_use_end_their_connection() {
         let answers = world.flood(what, world.raw(), 50_000, |n| if n == 0 { open.clone() } else { useless.clone() });
         assert!(answers < 3_000, "{what}: {answers}");
     }
-    assert_eq!(world.gateway.metric("doorward_refused_total{reason=\"control_frames\"}"), 6.0);
+    // Of empty DATA hyper has a limit of its own, and whichever is met first counts.
+    assert!(world.gateway.metric("doorward_refused_total{reason=\"control_frames\"}") >= 5.0);
 }
 
 #[test]
