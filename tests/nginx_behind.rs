@@ -148,7 +148,9 @@ fn m_23_nginx_behind_reads_the_requests_that_were_meant() {
     std::thread::scope(|scope| {
         for (number, bytes) in corpus.iter().enumerate() {
             let send = &send;
-            ["direct.localhost", "nginx.localhost"].map(|host| scope.spawn(move || send(host, bytes, number)));
+            for host in ["direct.localhost", "nginx.localhost"] {
+                scope.spawn(move || send(host, bytes, number));
+            }
         }
     });
     let read = |upstream: &Upstream| {
