@@ -38,7 +38,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "FX-08 200 HPACK bombs", run: hpack_bombs },
     Attack { name: "FX-09 200 000 PING and SETTINGS frames", run: pings },
     Attack { name: "FX-09 200 000 empty DATA frames", run: empty_data },
-    Attack { name: "FX-11 100 connections of 100 large answers", run: zero_window },
+    Attack { name: "FX-11 1000 answers of 64 MiB, windows of 0", run: zero_window },
 ];
 
 impl Target {
@@ -210,9 +210,10 @@ fn empty_data(target: &Target) -> Vec<TcpStream> {
     vec![target.http2(&[], std::iter::once(begin).chain((0..200_000).map(|_| empty.clone())))]
 }
 
+/// No more than one upstream serves at a time: beyond that `upstream_options.requests` refuses, the visitor too.
 fn zero_window(target: &Target) -> Vec<TcpStream> {
     let request = target.request("/large");
-    (0..100)
+    (0..10)
         .map(|_| {
             let streams = (0..100_u32).map(|n| frame(HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, &request));
             target.http2(&setting(4, 0), streams)

@@ -32,7 +32,7 @@ fn main() {
     let only = arguments.iter().skip_while(|a| *a != "--only").nth(1);
     doorward::net::files::connections();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let (doorward, _upstream, target) = runtime.block_on(start());
+    let (doorward, upstream, target) = runtime.block_on(start());
     // What is made once is there before the first look.
     Visitor::start(&target).stop();
     println!("{:<44} {:>26}   {:>26}", "", "MiB before, most, after", "a visitor: served, slowest");
@@ -40,6 +40,8 @@ fn main() {
     for attack in ATTACKS.iter().filter(|attack| only.is_none_or(|only| attack.name.contains(only.as_str()))) {
         failed |= !run(attack, &doorward, &target);
     }
+    // Not left behind by the exit.
+    drop((doorward, upstream));
     if failed {
         eprintln!("a visitor was not served");
         std::process::exit(1);

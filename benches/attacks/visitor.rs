@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::attack::Target;
 
+/// Requests of a visit that an attack was too short for.
+const LEAST: u64 = 50;
+
 pub(crate) struct Visitor {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Visit>,
@@ -28,7 +31,7 @@ impl Visitor {
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             let (mut visit, mut stream) = (Visit::default(), None);
-            while !stopped.load(Ordering::Relaxed) {
+            while !stopped.load(Ordering::Relaxed) || visit.served + visit.refused < LEAST {
                 let begun = Instant::now();
                 let served = ask(&target, &mut stream).unwrap_or(false);
                 visit.slowest = visit.slowest.max(begun.elapsed());
