@@ -95,6 +95,8 @@ fn measure(name: &str, child: &Child, address: SocketAddr, kind: Kind, connectio
 
 fn open(address: SocketAddr, kind: Kind, cookie: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
+    // A head is written in pieces, each of which would wait for the one before to be acknowledged.
+    stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let agent = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0";
     let common = format!("Host: {address}\r\nUser-Agent: {agent}\r\nAccept-Encoding: gzip, br\r\nCookie: {cookie}\r\n");
@@ -133,13 +135,14 @@ fn answered(stream: &mut TcpStream, status: &str) {
     reader.read_exact(&mut vec![0; length]).unwrap();
 }
 
-/// Once it no longer changes: allocators give back what they do not need a little later.
+/// Once it no longer changes for longer than a connection takes to rest: what is not needed is given back a little later.
 fn settled(child: &Child) -> u64 {
-    let mut last = child.memory_kib();
-    for _ in 0..20 {
+    let (mut last, mut same) = (child.memory_kib(), 0);
+    for _ in 0..60 {
         std::thread::sleep(Duration::from_millis(700));
         let now = child.memory_kib();
-        if now.abs_diff(last) * 500 < last {
+        same = if now.abs_diff(last) * 500 < last { same + 1 } else { 0 };
+        if same == 8 {
             return now;
         }
         last = now;
