@@ -150,7 +150,7 @@ impl Endpoint {
     /// As if the host name had been looked up, and these were its addresses.
     #[cfg(test)]
     pub fn found(&self, found: &[&str]) -> bool {
-        let found = found.iter().map(|address| address.parse().unwrap()).collect();
+        let found = found.iter().map(|address| address.parse().expect("an address that a test wrote")).collect();
         matches!(&self.place, Place::Tcp { addresses, .. } if addresses.found(found))
     }
 

@@ -1,30 +1,21 @@
 //! The first bytes of a connection in clear text: whether they are the preface of HTTP/2. They are read once, and given to
 //! whoever serves the protocol.
 
-use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use bytes::Bytes;
+use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
+use super::rest::Resumed;
 use crate::net::listen::Io;
 
 /// What a client of HTTP/2 begins with (RFC 9113 §3.4). No request of HTTP/1.1 begins so.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 pub(super) enum Begun<T> {
-    Http1(Again<T>),
-    Http2(Again<T>),
-}
-
-/// A stream whose first bytes were read already: they come again.
-pub(super) struct Again<T> {
-    io: T,
-    first: [u8; PREFACE.len()],
-    from: u8,
-    to: u8,
+    Http1(Resumed<T>),
+    Http2(Resumed<T>),
 }
 
 /// Waits for as many bytes as it takes to tell. None: too few came in time, or the peer is gone.
@@ -47,49 +38,8 @@ pub(super) async fn begin<T: Io>(mut io: T, idle_timeout: Duration, header_timeo
         timeout(header_timeout, rest).await.ok()??;
     }
     let http2 = first == *PREFACE;
-    let again = Again { io, first, from: 0, to: u8::try_from(have).unwrap_or(0) };
-    Some(if http2 { Begun::Http2(again) } else { Begun::Http1(again) })
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Again<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if this.from == this.to {
-            return Pin::new(&mut this.io).poll_read(cx, buf);
-        }
-        let held = this.first.get(usize::from(this.from)..usize::from(this.to)).unwrap_or_default();
-        let given = held.get(..buf.remaining()).unwrap_or(held);
-        buf.put_slice(given);
-        // No more than 24.
-        this.from += given.len() as u8;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Again<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
+    let stream = Resumed::new(io).with(Bytes::copy_from_slice(first.get(..have)?));
+    Some(if http2 { Begun::Http2(stream) } else { Begun::Http1(stream) })
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Common;
 use super::begun::{Begun, begin};
+use super::rest::Resumed;
 use super::seldom::Seldom;
 use super::{http1, http2};
 use crate::config::settings::Limits;
@@ -24,7 +25,7 @@ pub async fn serve(stream: impl Io, conn: Arc<Conn>, common: Common) {
     match &conn.handshake {
         // PERF: in a box: an HTTP/1 connection, which rests most of the time, would keep the room for it.
         Some(handshake) if handshake.http2 => Box::pin(http2::serve(stream, conn, common, limits)).await,
-        Some(_) => http1::serve(stream, conn, common, limits).await,
+        Some(_) => http1::serve(Resumed::new(stream), conn, common, limits).await,
         // In clear text the first bytes tell (RFC 9113 §3.3).
         None => {
             let mut drain = common.drain.clone();

@@ -24,8 +24,7 @@ use crate::net::listen::Io;
 /// What is read ahead of a slower upstream, or written ahead of the client; more where heads may be larger.
 const BUFFER: usize = 128 * 1024;
 
-pub(super) async fn serve(stream: impl Io, conn: Arc<Conn>, common: Common, limits: Limits) {
-    let mut stream = Resumed::new(stream);
+pub(super) async fn serve(mut stream: Resumed<impl Io>, conn: Arc<Conn>, common: Common, limits: Limits) {
     let mut drain = common.drain.clone();
     loop {
         // PERF: in a box: of a connection that rests nothing of this is kept.

@@ -4,10 +4,11 @@ use super::*;
 
 /// The bytes with which a client of our own begins.
 fn hello(config: &ClientConfig) -> Vec<u8> {
-    let name = ServerName::try_from("a.test").unwrap();
-    let mut connection = rustls::ClientConnection::new(Arc::new(config.clone()), name).unwrap();
+    let name = ServerName::try_from("a.test").expect("a name that this test wrote");
+    let mut connection =
+        rustls::ClientConnection::new(Arc::new(config.clone()), name).expect("a configuration that fits");
     let mut bytes = Vec::new();
-    connection.write_tls(&mut bytes).unwrap();
+    connection.write_tls(&mut bytes).expect("a vector takes everything");
     bytes
 }
 
@@ -15,8 +16,8 @@ fn hello(config: &ClientConfig) -> Vec<u8> {
 async fn say(acceptor: &Arc<Acceptor>, bytes: &[u8]) -> (Vec<u8>, io::Result<Handshake>) {
     let (mut ours, theirs) = duplex(256 * 1024);
     let server = tokio::spawn(serve(Arc::clone(acceptor), theirs));
-    ours.write_all(bytes).await.unwrap();
-    ours.shutdown().await.unwrap();
+    ours.write_all(bytes).await.expect("the other end is ours too");
+    ours.shutdown().await.expect("the other end is ours too");
     let mut answer = Vec::new();
     let _ = ours.read_to_end(&mut answer).await;
     (answer, server.await.expect("no panic"))
@@ -71,7 +72,7 @@ async fn yx_05_a_malformed_hello_is_an_alert_or_nothing_and_the_next_client_is_s
         // An alert, or what a server says to a hello that was changed where it does not matter.
         assert!(answer.is_empty() || matches!(answer[0], 0x15 | 0x16), "{answer:?}");
     }
-    client.connect(&acceptor, "a.test").await.unwrap();
+    client.connect(&acceptor, "a.test").await.expect("a handshake that is to succeed");
 }
 
 #[tokio::test]
@@ -84,10 +85,19 @@ async fn f_11_tls_1_1_and_older_are_refused_with_an_alert() {
         // No session, two cipher suites, no compression; P-256 and ECDSA.
         body.extend([0, 0, 4, 0xc0, 0x09, 0xc0, 0x2b, 1, 0]);
         let extensions = [0, 10, 0, 4, 0, 2, 0, 23, 0, 11, 0, 2, 1, 0, 0, 13, 0, 4, 0, 2, 4, 3];
-        body.extend([0, u8::try_from(extensions.len()).unwrap()]);
+        body.extend([0, u8::try_from(extensions.len()).expect("a small hello")]);
         body.extend(extensions);
-        let mut bytes =
-            vec![0x16, 3, 1, 0, u8::try_from(body.len()).unwrap() + 4, 1, 0, 0, u8::try_from(body.len()).unwrap()];
+        let mut bytes = vec![
+            0x16,
+            3,
+            1,
+            0,
+            u8::try_from(body.len()).expect("a small hello") + 4,
+            1,
+            0,
+            0,
+            u8::try_from(body.len()).expect("a small hello"),
+        ];
         bytes.extend(body);
         let (answer, outcome) = say(&acceptor, &bytes).await;
         assert!(outcome.is_err());
@@ -119,13 +129,13 @@ async fn yx_11_a_hello_that_does_not_end_and_records_that_are_too_large_are_cut_
 async fn yx_11_fx_12_who_says_nothing_takes_no_turn_and_is_closed_in_time() {
     let pki = Pki::new();
     let pair = pki.pair("a", &["a.test"]);
-    let acceptor = Arc::new(Acceptor::new(&tls(vec![pair]), 1, None).unwrap());
+    let acceptor = Arc::new(Acceptor::new(&tls(vec![pair]), 1, None).expect("a pair that this test made"));
     let began = Instant::now();
     let accept = |bytes: Vec<u8>, limit: Duration| {
         let acceptor = Arc::clone(&acceptor);
         let (mut ours, theirs) = duplex(64 * 1024);
         tokio::spawn(async move {
-            ours.write_all(&bytes).await.unwrap();
+            ours.write_all(&bytes).await.expect("the other end is ours too");
             let failed = acceptor.accept(theirs, began + limit).await.err();
             // Kept open until now.
             drop(ours);
@@ -141,9 +151,9 @@ async fn yx_11_fx_12_who_says_nothing_takes_no_turn_and_is_closed_in_time() {
     assert_eq!(began.elapsed(), Duration::ZERO);
     // Who has said hello takes it, and keeps it while nobody needs it.
     let first = accept(bytes.clone(), limit);
-    assert!(matches!(silent.await.unwrap(), Some(Failed::Slow)));
-    assert!(matches!(half.await.unwrap(), Some(Failed::Slow)));
-    assert!(matches!(first.await.unwrap(), Some(Failed::Slow)));
+    assert!(matches!(silent.await.expect("the task does not panic"), Some(Failed::Slow)));
+    assert!(matches!(half.await.expect("the task does not panic"), Some(Failed::Slow)));
+    assert!(matches!(first.await.expect("the task does not panic"), Some(Failed::Slow)));
     // The timer of tokio rounds up to a millisecond.
     assert!(began.elapsed() <= limit + Duration::from_millis(2), "{:?}", began.elapsed());
     // While others need it, for a moment only; who cannot wait for so long is turned away.
@@ -153,21 +163,22 @@ async fn yx_11_fx_12_who_says_nothing_takes_no_turn_and_is_closed_in_time() {
     let hasty = accept(bytes, again + PATIENCE / 2);
     Client::new().connect(&acceptor, "a.test").await.expect("the turn of the second");
     assert!(began.elapsed() <= again + PATIENCE + Duration::from_millis(2), "{:?}", began.elapsed());
-    assert!(matches!(second.await.unwrap(), Some(Failed::Slow)));
-    assert!(matches!(hasty.await.unwrap(), Some(Failed::Busy)));
+    assert!(matches!(second.await.expect("the task does not panic"), Some(Failed::Slow)));
+    assert!(matches!(hasty.await.expect("the task does not panic"), Some(Failed::Busy)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn yx_11_a_turn_that_was_left_to_a_silent_client_is_taken_when_it_is_needed() {
     let pki = Pki::new();
-    let acceptor = Arc::new(Acceptor::new(&tls(vec![pki.pair("a", &["a.test"])]), 2, None).unwrap());
+    let acceptor =
+        Arc::new(Acceptor::new(&tls(vec![pki.pair("a", &["a.test"])]), 2, None).expect("a pair that this test made"));
     let began = Instant::now();
     let bytes = hello(&Client::new().config);
     let stall = || {
         let (acceptor, bytes) = (Arc::clone(&acceptor), bytes.clone());
         let (mut ours, theirs) = duplex(64 * 1024);
         tokio::spawn(async move {
-            ours.write_all(&bytes).await.unwrap();
+            ours.write_all(&bytes).await.expect("the other end is ours too");
             let failed = acceptor.accept(theirs, began + PATIENCE * 10).await.err();
             drop(ours);
             failed
@@ -180,7 +191,7 @@ async fn yx_11_a_turn_that_was_left_to_a_silent_client_is_taken_when_it_is_neede
     tokio::task::yield_now().await;
     Client::new().connect(&acceptor, "a.test").await.expect("the turn of the first");
     assert!(began.elapsed() <= PATIENCE * 2 + Duration::from_millis(5), "{:?}", began.elapsed());
-    assert!(matches!(first.await.unwrap(), Some(Failed::Slow)));
+    assert!(matches!(first.await.expect("the task does not panic"), Some(Failed::Slow)));
 }
 
 #[tokio::test]
