@@ -2,12 +2,13 @@
 //! and no more.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
+use socket2::SockRef;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -114,12 +115,8 @@ impl Accepting {
         }
         let (worker, common) = (Arc::clone(&self.worker), common.clone());
         match accepted {
-            Accepted::Tcp(mut stream, _) if full => {
-                connections.spawn(async move { refuse(stream.write_all(FULL), open).await });
-            }
-            Accepted::Unix(mut stream) if full => {
-                connections.spawn(async move { refuse(stream.write_all(FULL), open).await });
-            }
+            Accepted::Tcp(stream, _) if full => refuse(&stream),
+            Accepted::Unix(stream) if full => refuse(&stream),
             Accepted::Tcp(stream, peer) => {
                 connections.spawn(establish(stream, Some(peer), open, worker, common, purpose));
             }
@@ -130,9 +127,10 @@ impl Accepting {
     }
 }
 
-async fn refuse(written: impl Future<Output = io::Result<()>>, open: Open) {
-    let _ = written.await;
-    drop(open);
+/// SECURITY: FX-21. At once, and without a task: whoever is refused holds no open file for longer than this. A new socket has
+/// room for all of it.
+fn refuse(stream: &impl AsFd) {
+    let _ = SockRef::from(stream).send(FULL);
 }
 
 /// Whether it is about this process or machine (too many open files), and not about the one connection.
