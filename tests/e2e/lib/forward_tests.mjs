@@ -55,7 +55,7 @@ export function forwardTests({ away = [503], ...recipe }) {
       assert.doesNotMatch(stdout + stderr, /warning/i);
     });
 
-    test(`b_01 wx_01 ${name}: a person signs in on the way, comes back to the URL asked for, and opens a WebSocket`, async () => {
+    test(`${name}: a person signs in on the way, comes back to the URL asked for, and opens a WebSocket`, async () => {
       const browser = await launch(w.at);
       try {
         const context = await freshContext(browser, { ignoreHTTPSErrors: true });
@@ -146,7 +146,7 @@ export function forwardTests({ away = [503], ...recipe }) {
       assert.deepEqual(values(line, 'x-forwarded-proto'), ['https']);
     });
 
-    test(`b_06 ${name}: programs are told, never redirected; a wrong group is refused`, async () => {
+    test(`l_20 ${name}: programs are told, never redirected; a wrong group is refused`, async () => {
       const [anonymous, bob, alice] = [w.jar(), await w.signedIn('bob'), await w.signedIn('alice')];
       const got = await w.during(async () => {
         const unknown = await w.xhr(anonymous, '/page');
@@ -177,7 +177,7 @@ export function forwardTests({ away = [503], ...recipe }) {
       }
     });
 
-    test(`gx_02 ${name}: the answers for proxies are no pages: nobody reads a token there`, async () => {
+    test(`${name}: the answers for proxies are no pages: nobody reads a token there`, async () => {
       const jar = await w.signedIn('alice');
       for (const target of ['/oauth2/auth', '/oauth2/forward', '/oauth2/ext_authz/page', '/oauth2/auth?x', '/oauth2/%61uth', '/oauth2//auth', '/oauth2/./auth', '/x/../oauth2/auth', '/oauth2/auth;x', '/oauth2/x/..%2fauth', '/oauth2/forward/x', '/%6fauth2/forward']) {
         for (const more of [[], [`X-Original-URL: ${ORIGIN}/public/x`], ['X-Forwarded-Uri: /page', 'X-Forwarded-Method: GET']]) {
@@ -201,7 +201,7 @@ export function forwardTests({ away = [503], ...recipe }) {
       assert.notEqual(status(h2c), 101);
     });
 
-    test(`b_08 ${name}: a sign-out ends it, for the browser and for a copy of the cookie`, async () => {
+    test(`rl_01 ${name}: a sign-out ends it, for the browser and for a copy of the cookie`, async () => {
       const jar = await w.signedIn('alice');
       const copy = jar.header(new URL(ORIGIN));
       assert.equal((await w.xhr(jar, '/page')).status, 200);
@@ -215,7 +215,7 @@ export function forwardTests({ away = [503], ...recipe }) {
       assert.deepEqual(got, []);
     });
 
-    test(`av_01 ${name}: without Doorward nobody passes, and afterwards everybody is still there`, async () => {
+    test(`${name}: without Doorward nobody passes, and afterwards everybody is still there`, async () => {
       const jar = await w.signedIn('alice');
       await w.gateway.stop();
       const got = await w.during(async () => {
@@ -267,7 +267,7 @@ export function forwardTests({ away = [503], ...recipe }) {
       });
     }
 
-    test(`av_02 ${name}: with an expired token and no provider nobody passes`, async () => {
+    test(`${name}: with an expired token and no provider nobody passes`, async () => {
       const jar = await w.signedIn('bob');
       await expired(jar);
       await w.provider.stop();
