@@ -37,7 +37,10 @@ const TRICKS = ['/public/../admin', '//admin', '/%61dmin', '/public/%2e%2e/admin
   `${ORIGIN}/admin`, `https://other.example.com/admin`, `http://user@${HOST}/admin`, '/Admin/../admin', '/admin%00', '/admin%23', '/public#/../admin'];
 
 const status = (answer) => Number(/^HTTP\/1\.[01] (\d{3}) /.exec(answer)?.[1]);
-const inPublic = ({ path }) => /^\/public(\/|$)/.test(new URL(path.replace(/^\/+/, '/'), ORIGIN).pathname);
+// The path as an application reads it that resolves dot segments; its log has it decoded.
+const resolved = (line) => path.posix.normalize(line.path.replaceAll('\\', '/'));
+const inPublic = (line) => /^\/public(\/|$)/.test(resolved(line));
+const inAdmin = (line) => /^\/admin([/;]|$)/.test(resolved(line));
 
 // `name`, `places`, `startProxy`: as of `forwardWorld`. `away`: the statuses while Doorward is not there.
 export function forwardTests({ away = [503], ...recipe }) {
@@ -171,7 +174,7 @@ export function forwardTests({ away = [503], ...recipe }) {
       for (const lines of [[], [`Cookie: ${jar.header(new URL(ORIGIN))}`]]) {
         for (const target of TRICKS) {
           const got = await w.during(async () => assert.ok(status(await w.raw(target, lines)) >= 200, target));
-          assert.deepEqual(got.filter((line) => /admin/i.test(line.path) && !inPublic(line)), [], target);
+          assert.deepEqual(got.filter(inAdmin), [], target);
           if (!lines.length) assert.ok(got.every(inPublic), target);
         }
       }
@@ -219,12 +222,9 @@ export function forwardTests({ away = [503], ...recipe }) {
       const jar = await w.signedIn('alice');
       await w.gateway.stop();
       const got = await w.during(async () => {
-        for (const target of ['/page', '/admin', '/public/page']) {
-          const answer = await w.xhr(jar, target);
-          assert.ok(away.includes(answer.status), `${target}: ${answer.status}`);
-        }
-        assert.ok(away.includes((await jar.request(`${ORIGIN}/page`)).status));
-        assert.ok(away.includes(await w.handshake(jar, { origin: ORIGIN })));
+        const asked = ['/page', '/admin', '/public/page'].map(async (target) => (await w.xhr(jar, target)).status);
+        asked.push(jar.request(`${ORIGIN}/page`).then((answer) => answer.status), w.handshake(jar, { origin: ORIGIN }));
+        for (const answered of await Promise.all(asked)) assert.ok(away.includes(answered), `${answered}`);
       });
       assert.deepEqual(got, []);
       await w.startDoorward();
