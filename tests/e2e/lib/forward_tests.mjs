@@ -42,8 +42,9 @@ const resolved = (line) => path.posix.normalize(line.path.replaceAll('\\', '/'))
 const inPublic = (line) => /^\/public(\/|$)/.test(resolved(line));
 const inAdmin = (line) => /^\/admin([/;]|$)/.test(resolved(line));
 
-// `name`, `places`, `startProxy`: as of `forwardWorld`. `away`: the statuses while Doorward is not there.
-export function forwardTests({ away = [503], ...recipe }) {
+// `name`, `places`, `startProxy`: as of `forwardWorld`. `away`: the statuses while Doorward is not there. `also`: further
+// tests, given a function that returns the world.
+export function forwardTests({ away = [503], also = () => {}, ...recipe }) {
   const { name } = recipe;
 
   describe(name, () => {
@@ -217,6 +218,8 @@ export function forwardTests({ away = [503], ...recipe }) {
       });
       assert.deepEqual(got, []);
     });
+
+    also(() => w);
 
     test(`${name}: without Doorward nobody passes, and afterwards everybody is still there`, async () => {
       const jar = await w.signedIn('alice');
