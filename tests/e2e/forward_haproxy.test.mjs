@@ -24,7 +24,7 @@ forwardTests({
     return start('haproxy', ['-db', '-f', path.join(w.dir, 'haproxy.cfg')]);
   },
   also(world) {
-    test('k_08 haproxy: an application sets cookies, but none of Doorward\'s', async () => {
+    test('haproxy: an application sets cookies, but none of Doorward\'s', async () => {
       const w = world();
       const jar = await w.signedIn('bob');
       const set = async (line) => (await w.xhr(jar, `/cookie?line=${encodeURIComponent(line)}`)).headers['set-cookie'];
