@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod explain;
 mod key;
+mod migrate;
 mod serve;
 
 use std::future::Future;
@@ -49,6 +50,11 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Print a new session key
     Key,
+    /// Write a configuration out of another program's
+    Migrate {
+        #[command(subcommand)]
+        from: migrate::From,
+    },
 }
 
 /// With these, no file is needed: one provider, one route `/`, a session key made and kept in the state directory.
@@ -87,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Demo { port } => demo::demo(port),
         Command::Explain(args) => explain::run(cli.config, &args),
         Command::Key => key::key(),
+        Command::Migrate { from } => migrate::run(&from),
     }
 }
 
