@@ -37,7 +37,7 @@ use layers::Layers;
 pub use problem::{Problem, Problems};
 use read::Reader;
 pub use secrets::new_session_key;
-use settings::{Files, Settings};
+use settings::{Admin, Files, Settings};
 pub use values::fold_case;
 
 /// Where a configuration comes from. No `Debug`: the environment holds secrets.
@@ -64,6 +64,14 @@ pub fn load(sources: &Sources) -> Result<Settings, Problems> {
     settings.files.0.extend(reader.take_files());
     let problems = reader.take_problems();
     if problems.is_empty() { Ok(settings) } else { Err(Problems::new(problems).with_files(settings.files)) }
+}
+
+/// The admin listener alone, whatever the rest says: a running instance goes on while what is written by now is not valid.
+pub fn load_admin(sources: &Sources) -> Result<Option<Admin>, Problems> {
+    let reader = Reader::new(Layers::merge(sources)?);
+    let admin = server::admin(&reader.root(), std::iter::empty());
+    let problems = reader.take_problems();
+    if problems.is_empty() { Ok(admin) } else { Err(Problems::new(problems)) }
 }
 
 /// The file to read: the one given, else `DOORWARD_CONFIG`, else the first that is there. None: there is none.
@@ -121,7 +129,7 @@ pub fn known_keys() -> Vec<String> {
 fn settings_of(reader: &Reader) -> Settings {
     let root = reader.root();
     let server = server::server(root.section("server"));
-    let admin = server::admin(&root, &server.server);
+    let admin = server::admin(&root, server.server.listeners());
     let providers = root.chosen("provider");
     let several = providers.len() > 1;
     let providers: Vec<_> =
