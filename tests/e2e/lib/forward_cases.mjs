@@ -48,13 +48,13 @@ const WHERE = [
   { Connection: 'close, X-Forwarded-Uri, X-Forwarded-Method, X-Forwarded-Host, X-Forwarded-For' },
 ];
 
-export const cookies = (jar, w) => jar.named(w.origin, SESSION_COOKIE).map((pair) => pair.join('=')).join('; ');
+export const cookies = (jar, w, pattern = SESSION_COOKIE) => jar.named(w.origin, pattern).map((pair) => pair.join('=')).join('; ');
 
-export async function session(w, user) {
+export async function session(w, user, pattern) {
   const jar = new Jar();
   const answer = await jar.signIn(w, user);
   assert.equal(answer.status, 302, answer.text);
-  return cookies(jar, w);
+  return cookies(jar, w, pattern);
 }
 
 // The values that the application got under any spelling of `name`, save empty ones.
