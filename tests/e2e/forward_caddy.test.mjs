@@ -14,7 +14,6 @@ const OPTIONS = `{
 	auto_https disable_redirects
 	default_sni 127.0.0.1
 	local_certs
-	persist_config off
 	skip_install_trust
 }
 import sites
