@@ -1,112 +1,90 @@
-// The recipe of deploy/traefik, with a real Traefik.
+// deploy/traefik, as it is, and the `errors` middleware that oauth2-proxy documents.
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
-import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { freshContext, launch, signIn } from './lib/browser.mjs';
-import { arrived, cookies, forwardCases, told } from './lib/forward_cases.mjs';
-import { Jar } from './lib/jar.mjs';
-import { freePort, start } from './lib/process.mjs';
-import { program, proxied, send } from './lib/proxied.mjs';
+import { HOST, ORIGIN, forwardWorld, values } from './lib/forward.mjs';
+import { forwardTests } from './lib/forward_tests.mjs';
+import { snippet, startTraefik } from './lib/programs.mjs';
 
-async function traefik({ dir, port, file }, dynamic) {
-  const here = { '/etc/traefik': dir };
-  const ports = { '":80"': `"127.0.0.1:${await freePort()}"`, '":443"': `"127.0.0.1:${port}"` };
-  await writeFile(path.join(dir, 'traefik.yml'), await file('traefik.yml', { ...here, ...ports }));
-  await writeFile(path.join(dir, 'dynamic.yml'), dynamic ?? (await file('dynamic.yml', here)));
-  return start(program('traefik'), ['--configFile=traefik.yml'], { cwd: dir });
-}
+const RECIPE = {
+  name: 'traefik',
+  places: (w) => ({
+    '":80"': `"127.0.0.1:${w.ports.plain}"`,
+    '":443"': `"127.0.0.1:${w.ports.proxy}"`,
+    '127.0.0.1:3000': w.app,
+    '/etc/traefik/dynamic.yml': `${w.dir}/dynamic.yml`,
+    '/etc/traefik/tls.crt': w.cert,
+    '/etc/traefik/tls.key': w.key,
+  }),
+  startProxy: startTraefik,
+};
 
-describe('the recipe', () => {
-  forwardCases({ recipe: 'traefik', proxy: traefik, absent: false });
-});
+forwardTests({ ...RECIPE, away: [500], cookies: 'kept' });
 
-// https://oauth2-proxy.github.io/oauth2-proxy/configuration/integrations/traefik, "ForwardAuth with 401 errors middleware":
-// with other addresses, one host a rule and no `auth-headers`, as Traefik 3 wants it.
-const OAUTH2_PROXY = `
-http:
-  routers:
-    a-service:
-      rule: "Host(\`app.example.com\`)"
-      service: a-service-backend
-      middlewares:
-        - oauth-errors
-        - oauth-auth
-      tls: {}
-    oauth:
-      rule: "Host(\`app.example.com\`) && PathPrefix(\`/oauth2/\`)"
-      service: oauth-backend
-      tls: {}
-  services:
-    a-service-backend:
-      loadBalancer:
-        servers:
-          - url: http://127.0.0.1:3000
-    oauth-backend:
-      loadBalancer:
-        servers:
-          - url: http://127.0.0.1:4180
-  middlewares:
-    oauth-auth:
-      forwardAuth:
-        address: http://127.0.0.1:4180/oauth2/auth
-        trustForwardHeader: true
-        authResponseHeaders:
-          - X-Auth-Request-User
-          - X-Auth-Request-Email
-    oauth-errors:
-      errors:
-        status:
-          - "401-403"
-        service: oauth-backend
-        query: "/oauth2/sign_in?rd={url}"
-        statusRewrites:
-          "401": 302
-`;
-
-describe('the configuration that oauth2-proxy documents', () => {
-  let w;
+describe('traefik, besides', () => {
+  let w, bob;
   before(async () => {
-    w = await proxied({ recipe: 'traefik', proxy: (given) => traefik(given, given.fill(OAUTH2_PROXY)) });
+    w = await forwardWorld(RECIPE);
+    bob = await w.signedIn('bob');
   });
   after(() => w?.stop());
 
-  test('b_01 hx_20 shows people the page to sign in, and tells the application who they are', async () => {
-    const jar = new Jar();
-    const page = `${w.origin}/page?x=1&y=2`;
-    const shown = await jar.request(page);
-    assert.equal(shown.status, 302, 'as `statusRewrites` has it');
-    assert.equal(shown.location, undefined);
-    const start = new URL(/href="([^"]*\/oauth2\/start[^"]*)"/.exec(shown.text)[1].replaceAll('&amp;', '&'), w.origin);
-    const back = await jar.signIn(w, 'bob', start.href);
-    assert.equal(back.location, page);
-    const { answer, lines } = await arrived(w, () => send(w, '/page', { cookie: cookies(jar, w), headers: { 'X-Auth-Request-Email': 'eve@example.test' } }));
-    assert.equal(answer.status, 200);
-    assert.deepEqual(told(lines[0], 'x-auth-request-user'), ['bob']);
-    assert.deepEqual(told(lines[0], 'x-auth-request-email'), ['bob@example.test']);
+  test('hx_03 what is said of the request is said by Traefik alone', async () => {
+    const said = { 'X-Original-URL': '/x', 'X-Rewrite-URL': '/x', Forwarded: 'for=192.0.2.7', 'X-Forwarded-Uri': '/x', 'X.Forwarded.Uri': '/x', X_Original_URL: '/x', 'X-Forwarded-Prefix': '/x', 'X-Forwarded-Host': 'x.test', 'X-Forwarded-For': '192.0.2.7', 'X-Real-IP': '192.0.2.7' };
+    const [line] = await w.during(() => w.xhr(bob, '/page', { headers: said }));
+    assert.deepEqual(values(line, 'x-forwarded-for'), ['127.0.0.1']);
+    assert.deepEqual(values(line, 'x-forwarded-host'), [HOST]);
+    for (const [name, value] of line.headers) assert.ok(!Object.values(said).includes(value), `${name}: ${value}`);
   });
 
-  test('b_07 a browser that ends up there signs in', async () => {
-    const browser = await launch();
+  test('px_20 the query is the application\'s, whatever is in it', async () => {
+    assert.equal((await w.xhr(bob, '/page?allowed_groups=nobody&allowed_emails=nobody@example.test')).status, 200);
+    assert.equal((await w.xhr(bob, '/admin?allowed_groups=staff')).status, 403);
+  });
+});
+
+describe('traefik, as oauth2-proxy documents it', () => {
+  let w;
+  before(async () => {
+    w = await forwardWorld({
+      ...RECIPE,
+      async startProxy(w) {
+        await writeFile(`${w.dir}/dynamic.yml`, await snippet('oauth2-proxy.traefik.yml', { '127.0.0.1:4180': w.doorward, '127.0.0.1:3000': w.app }));
+        return startTraefik(w);
+      },
+    });
+  });
+  after(() => w?.stop());
+
+  test('b_07 a person gets the page to sign in, and comes back', async () => {
+    const browser = await launch(w.at);
     try {
       const page = await (await freshContext(browser, { ignoreHTTPSErrors: true })).newPage();
-      await page.goto(`${w.origin}/page?x=1`);
+      await page.goto(`${ORIGIN}/page?x=1&y=2`);
       await page.getByRole('link', { name: /^Sign in/ }).click();
       await signIn(page, 'alice');
-      await page.waitForURL(`${w.origin}/page?x=1`);
+      await page.waitForURL(`${ORIGIN}/page?x=1&y=2`);
     } finally {
       await browser.close();
     }
   });
 
-  test('px_20 nothing that is refused arrives', async () => {
-    const { lines } = await arrived(w, async () => {
-      for (const path of ['/page', '/admin', '/public/../admin', '//admin', '/%61dmin']) {
-        for (const headers of [{}, { 'X-Forwarded-Uri': '/public/page' }, { 'X-Original-URL': `${w.origin}/public/page` }, { 'X-Original-URI': '/public/page' }]) {
-          assert.notEqual((await send(w, path, { headers })).status, 200);
+  test('hx_20 the application is told who it is by Doorward alone', async () => {
+    const bob = await w.signedIn('bob');
+    const [line] = await w.during(() => w.xhr(bob, '/page', { headers: { 'X-Auth-Request-Email': 'eve@example.test' } }));
+    assert.deepEqual(values(line, 'x-auth-request-user'), ['bob']);
+    assert.deepEqual(values(line, 'x-auth-request-email'), ['bob@example.test']);
+  });
+
+  test('px_20 what is refused does not arrive, whatever a client says of it', async () => {
+    const got = await w.during(async () => {
+      for (const target of ['/page', '/admin', '/public/../admin', '//admin', '/%61dmin']) {
+        for (const headers of [{}, { 'X-Forwarded-Uri': '/public/page' }, { 'X-Original-URL': `${ORIGIN}/public/page` }, { 'X-Original-URI': '/public/page' }]) {
+          assert.notEqual((await w.xhr(w.jar(), target, { headers })).status, 200);
         }
       }
     });
-    assert.deepEqual(lines, []);
+    assert.deepEqual(got, []);
   });
 });

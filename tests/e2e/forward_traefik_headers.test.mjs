@@ -2,17 +2,16 @@
 // `trustForwardHeader: false`, once with `true` and once as before 3.7, when it was not set.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { session } from './lib/forward_cases.mjs';
-import { ask } from './lib/load.mjs';
+import { ask, signIn } from './lib/load.mjs';
 import { rawRequest, statuses } from './lib/raw.mjs';
-import { LOGIN_COOKIE, SESSION_COOKIE, world } from './lib/world.mjs';
+import { LOGIN_COOKIE, world } from './lib/world.mjs';
 
 const TRUSTED = 'trusted_proxies = ["127.0.0.1/32"]';
 
 let w, alice, bob;
 before(async () => {
   w = await world({ more: { server: TRUSTED } });
-  [alice, bob] = await Promise.all(['alice', 'bob'].map((user) => session(w, user, SESSION_COOKIE)));
+  [alice, bob] = (await Promise.all(['alice', 'bob'].map((user) => signIn(w, user)))).map(({ cookie }) => cookie);
 });
 after(() => w?.stop());
 
