@@ -20,7 +20,12 @@ const RECIPE = {
   startProxy: startTraefik,
 };
 
-forwardTests({ ...RECIPE, away: [500], cookies: 'kept' });
+forwardTests({
+  ...RECIPE,
+  away: [500],
+  cookies: 'kept',
+  also: { 'x-auth-request-user': 'bob', 'x-auth-request-email': 'bob@example.test', 'x-auth-request-groups': 'staff' },
+});
 
 describe('traefik, besides', () => {
   let w, bob;
@@ -71,7 +76,8 @@ describe('traefik, as oauth2-proxy documents it', () => {
   });
 
   test('hx_20 the application is told who it is by Doorward alone', async () => {
-    const bob = await w.signedIn('bob');
+    const bob = w.jar();
+    await bob.signIn(w, 'bob', `${ORIGIN}/oauth2/start`);
     const [line] = await w.during(() => w.xhr(bob, '/page', { headers: { 'X-Auth-Request-Email': 'eve@example.test' } }));
     assert.deepEqual(values(line, 'x-auth-request-user'), ['bob']);
     assert.deepEqual(values(line, 'x-auth-request-email'), ['bob@example.test']);

@@ -27,7 +27,7 @@ export class Jar {
       const secure = target.protocol === 'https:';
       const request = (secure ? https : http).request(target, {
         method,
-        ...(port && { host: '127.0.0.1', port, servername: target.hostname }),
+        ...(port && { hostname: '127.0.0.1', port, servername: target.hostname }),
         agent: secure ? overTls : keepAlive,
         headers: {
           host: target.host,

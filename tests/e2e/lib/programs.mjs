@@ -2,7 +2,9 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { start } from './process.mjs';
+import { ORIGIN } from './forward.mjs';
+import { Jar } from './jar.mjs';
+import { start, until } from './process.mjs';
 
 const E2E = path.join(path.dirname(fileURLToPath(import.meta.url)), '..');
 const program = (name) => path.join(E2E, '.venv/bin', name);
@@ -25,8 +27,11 @@ export async function startCaddy({ dir, tmp, sites }) {
   return start(process.env.CADDY ?? program('caddy'), ['run', '--config', file, '--adapter', 'caddyfile'], { cwd: dir, env });
 }
 
-export function startTraefik({ dir }) {
-  return start(program('traefik'), [`--configFile=${path.join(dir, 'traefik.yml')}`], { cwd: dir });
+export async function startTraefik({ dir, at }) {
+  const child = start(program('traefik'), [`--configFile=${path.join(dir, 'traefik.yml')}`], { cwd: dir });
+  // It answers 404 to everything until it has read its dynamic configuration.
+  await until('Traefik to know its routers', async () => (await new Jar(at).request(`${ORIGIN}/oauth2/sign_in`)).status === 200);
+  return child;
 }
 
 // One of snippets/, with `places` put in.
