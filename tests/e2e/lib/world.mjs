@@ -142,14 +142,14 @@ export async function world({ client = CLIENT, provider: options = {}, backchann
 }
 
 // One that no browser trusts: whoever visits has to ignore that.
-async function certificate(dir) {
+export async function certificate(dir) {
   const [cert, key] = [path.join(dir, 'tls.crt'), path.join(dir, 'tls.key')];
   const args = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', key, '-out', cert, '-days', '1'];
   await promisify(execFile)('openssl', [...args, '-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1']);
   return { cert, key };
 }
 
-function startApplication(port, dir) {
+export function startApplication(port, dir) {
   return start(
     path.join(HERE, '.venv/bin/python'),
     ['-m', 'uvicorn', 'app:app', '--host', '127.0.0.1', '--port', String(port), '--log-level', 'warning'],
