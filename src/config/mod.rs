@@ -7,6 +7,7 @@ pub mod certificate;
 mod checks;
 mod client_auth;
 mod flags;
+mod forward_auth;
 mod identity;
 mod issuer;
 mod key;
@@ -120,7 +121,8 @@ pub fn known_keys() -> Vec<String> {
 /// Walks every section. Valid only while the reader is clean.
 fn settings_of(reader: &Reader) -> Settings {
     let root = reader.root();
-    let server = server::server(root.section("server"));
+    let mut server = server::server(root.section("server"));
+    server.server.forward_auth = forward_auth::forward_auth(root.section("forward_auth"), &server.server);
     let admin = server::admin(&root, &server.server);
     let providers = root.chosen("provider");
     let several = providers.len() > 1;
@@ -165,7 +167,7 @@ fn settings_of(reader: &Reader) -> Settings {
     checks::form_post(reader, &server, &providers);
     checks::shared_names(reader, &routes, &providers);
     checks::bound_tokens(reader, &routes, &providers);
-    root.close(&["forward_auth"]);
+    root.close(&[]);
     Settings {
         server: server.server,
         admin,

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::problem::Reason;
 use super::read::{Reader, Table};
-use super::settings::{Admin, Listen, LogFormat, Server, Telemetry};
+use super::settings::{Admin, ForwardAuth, Listen, LogFormat, Server, Telemetry};
 use super::values::{self, seconds};
 use super::{limits, tls};
 use crate::http::origin::{Origin, Scheme};
@@ -49,6 +49,7 @@ pub(super) fn server(table: Table<'_>) -> Read {
         tls: tls.and_then(tls::tls),
         limits: limits::limits(table.section("limits")),
         show_rule: table.boolean("show_rule", false),
+        forward_auth: ForwardAuth::default(),
         listen,
     };
     let insecure = table.boolean("insecure", false);
