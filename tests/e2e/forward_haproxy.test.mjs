@@ -6,6 +6,7 @@ import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { ORIGIN, values } from './lib/forward.mjs';
 import { forwardTests } from './lib/forward_tests.mjs';
 import { Jar } from './lib/jar.mjs';
 import { freePort, start, until } from './lib/process.mjs';
@@ -24,6 +25,19 @@ forwardTests({
     return start('haproxy', ['-db', '-f', path.join(w.dir, 'haproxy.cfg')]);
   },
   also(world) {
+    test('hx_09 haproxy: nor does the application hear of a header to be removed', async () => {
+      const w = world();
+      const jar = await w.signedIn('bob');
+      for (const upgrade of [[], ['Upgrade: websocket'], ['Upgrade: websocket, h2c'], ['Upgrade: h2c']]) {
+        const handshake = ['Sec-WebSocket-Version: 13', 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==', `Origin: ${ORIGIN}`];
+        const lines = ['Connection: X-Forwarded-User, upgrade', ...upgrade, ...handshake, `Cookie: ${jar.header(new URL(ORIGIN))}`];
+        const [line] = await w.during(() => w.raw('/page', lines));
+        assert.deepEqual(values(line, 'upgrade'), upgrade[0] === 'Upgrade: websocket' ? ['websocket'] : []);
+        assert.doesNotMatch(values(line, 'connection').join(), /forwarded/i);
+        assert.deepEqual(values(line, 'x-forwarded-user'), ['bob']);
+      }
+    });
+
     test('haproxy: an application sets cookies, but none of Doorward\'s', async () => {
       const w = world();
       const jar = await w.signedIn('bob');
