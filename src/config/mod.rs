@@ -7,6 +7,7 @@ pub mod certificate;
 mod checks;
 mod client_auth;
 mod flags;
+mod forward_auth;
 mod identity;
 mod issuer;
 mod key;
@@ -37,7 +38,7 @@ use layers::Layers;
 pub use problem::{Problem, Problems};
 use read::Reader;
 pub use secrets::new_session_key;
-use settings::{Files, Settings};
+use settings::{Admin, Files, Settings};
 pub use values::fold_case;
 
 /// Where a configuration comes from. No `Debug`: the environment holds secrets.
@@ -73,6 +74,14 @@ pub fn check_text(text: &str) -> Result<Settings, Problems> {
     settings.warnings = reader.take_warnings();
     let problems = reader.take_problems();
     if problems.is_empty() { Ok(settings) } else { Err(Problems::new(problems)) }
+}
+
+/// The admin listener alone, whatever the rest says: a running instance goes on while what is written by now is not valid.
+pub fn load_admin(sources: &Sources) -> Result<Option<Admin>, Problems> {
+    let reader = Reader::new(Layers::merge(sources)?);
+    let admin = server::admin(&reader.root(), std::iter::empty());
+    let problems = reader.take_problems();
+    if problems.is_empty() { Ok(admin) } else { Err(Problems::new(problems)) }
 }
 
 /// The file to read: the one given, else `DOORWARD_CONFIG`, else the first that is there. None: there is none.
@@ -129,8 +138,9 @@ pub fn known_keys() -> Vec<String> {
 /// Walks every section. Valid only while the reader is clean.
 fn settings_of(reader: &Reader) -> Settings {
     let root = reader.root();
-    let server = server::server(root.section("server"));
-    let admin = server::admin(&root, &server.server);
+    let mut server = server::server(root.section("server"));
+    server.server.forward_auth = forward_auth::forward_auth(root.section("forward_auth"), &server.server);
+    let admin = server::admin(&root, server.server.listeners());
     let providers = root.chosen("provider");
     let several = providers.len() > 1;
     let providers: Vec<_> =
@@ -174,7 +184,7 @@ fn settings_of(reader: &Reader) -> Settings {
     checks::form_post(reader, &server, &providers);
     checks::shared_names(reader, &routes, &providers);
     checks::bound_tokens(reader, &routes, &providers);
-    root.close(&["forward_auth"]);
+    root.close();
     Settings {
         server: server.server,
         admin,

@@ -34,15 +34,7 @@ fn bad(why: &'static str) -> Refusal {
 
 /// `raw` is the request target's path, as sent.
 pub fn admit<'a>(gateway: &Gateway, conn: &Conn, parts: &Parts, raw: &'a str) -> Result<Admitted<'a>, Refusal> {
-    // SECURITY: FX-15, M-11. hyper counts too, but not to every number.
-    if parts.headers.len() > gateway.settings.server.limits.headers {
-        gateway.metrics.refusals.count(Refused::Headers);
-        return Err(Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too many header fields"));
-    }
-    method(&parts.method)?;
-    // SECURITY: H-05, H-06. hyper resolves CL beside TE; what it lets pass of TE is refused here.
-    framing_ok(parts)?;
-    looped(&parts.headers, gateway)?;
+    sound(gateway, parts)?;
     let host = authority(parts)?;
     let trusted = gateway.trust.contains(conn.peer);
     if !trusted && let Some(site) = conn.site(host, gateway.epoch) {
@@ -72,9 +64,27 @@ pub fn admit<'a>(gateway: &Gateway, conn: &Conn, parts: &Parts, raw: &'a str) ->
     Ok(Admitted { path: path(gateway, &site, raw)?, site, client: seen.client, seen })
 }
 
+/// What holds of every message that comes here, whatever it is about.
+pub(super) fn sound(gateway: &Gateway, parts: &Parts) -> Result<(), Refusal> {
+    few_headers(gateway, parts)?;
+    method(&parts.method)?;
+    // SECURITY: H-05, H-06. hyper resolves CL beside TE; what it lets pass of TE is refused here.
+    framing_ok(parts)?;
+    looped(&parts.headers, gateway)
+}
+
+/// SECURITY: FX-15, M-11. hyper counts too, but not to every number.
+pub(super) fn few_headers(gateway: &Gateway, parts: &Parts) -> Result<(), Refusal> {
+    if parts.headers.len() > gateway.settings.server.limits.headers {
+        gateway.metrics.refusals.count(Refused::Headers);
+        return Err(Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too many header fields"));
+    }
+    Ok(())
+}
+
 /// Canonical; as sent where the host has one route and that one wants it so. Our own endpoints come first there too, in
 /// every spelling that can be read in one way only (PX-28).
-fn path<'a>(gateway: &Gateway, site: &Site, raw: &'a str) -> Result<Path<'a>, Refusal> {
+pub(super) fn path<'a>(gateway: &Gateway, site: &Site, raw: &'a str) -> Result<Path<'a>, Refusal> {
     if !site.takes_raw {
         return canonical_path(raw);
     }
@@ -147,7 +157,7 @@ fn is_http(parts: &Parts) -> Result<(), Refusal> {
 }
 
 /// CONNECT would make a tunnel of us, TRACE would echo credentials (H-10, M-17).
-fn method(method: &Method) -> Result<(), Refusal> {
+pub(super) fn method(method: &Method) -> Result<(), Refusal> {
     if *method == Method::CONNECT || *method == Method::TRACE || method.as_str() == "TRACK" {
         return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this method is not served"));
     }

@@ -89,7 +89,7 @@ pub fn decide<T: Trace>(rules: &Rules, exchange: &Exchange, headers: &HeaderMap,
 fn by_policy<T: Trace>(rules: &Rules, exchange: &Exchange, who: Option<Who<'_>>, trace: &mut T) -> Verdict {
     let Some(policy) = &rules.policy else { return Verdict::Deny(Reason::NoPolicy) };
     // Like the address it is the connection's, whoever is signed in.
-    let certificate = exchange.conn.certificate_names();
+    let certificate = exchange.certificate().map_or(&[][..], |certificate| &certificate.names);
     let nobody = Facts { certificate, ..Facts::anonymous(exchange.client, exchange.method()) };
     let decision = policy.decide(&who.map_or(nobody, |who| facts(who, nobody)), trace);
     match (decision, who) {

@@ -56,7 +56,7 @@ pub async fn authenticate(gateway: &Gateway, exchange: &mut Exchange, tokens: &T
         // PERF: boxed: seldom, and large.
         None => Box::pin(machines.judge(route, &credentials, digest, exchange.client)).await?,
     };
-    machine.holds_over(exchange.conn.certificate().map(|shown| &*shown.thumbprint))?;
+    machine.holds_over(exchange.certificate().map(|shown| &*shown.thumbprint))?;
     exchange.machine = Some(machine);
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::header::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::exchange::Exchange;
@@ -18,7 +19,14 @@ use crate::upstream::ResponseBody;
 /// PERF: an enum, never a boxed body; the upstream's frames are handed on without a copy.
 pub enum Inner {
     Full(Bytes),
+    /// Our own bytes with trailers behind them: a message of gRPC.
+    Trailed(Box<Trailed>),
     Upstream(ResponseBody),
+}
+
+pub struct Trailed {
+    data: Bytes,
+    trailers: Option<HeaderMap>,
 }
 
 pub struct Body {
@@ -89,6 +97,7 @@ impl HttpBody for Body {
         let polled = match &mut this.inner {
             Inner::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Inner::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Inner::Trailed(trailed) => Poll::Ready(trailed.next().map(Ok)),
             Inner::Upstream(body) => Pin::new(body).poll_frame(cx).map_err(Cut::Upstream),
         };
         // SECURITY: OX-02. What began with a session does not outlive it.
@@ -122,15 +131,37 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.inner {
             Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Inner::Trailed(trailed) => SizeHint::with_exact(trailed.data.len() as u64),
             Inner::Upstream(body) => body.size_hint(),
         }
     }
 }
 
+/// Of an answer that is all head, as gRPC's errors are.
+impl Default for Inner {
+    fn default() -> Self {
+        Self::Full(Bytes::new())
+    }
+}
+
+impl Trailed {
+    fn next(&mut self) -> Option<Frame<Bytes>> {
+        if !self.data.is_empty() {
+            return Some(Frame::data(std::mem::take(&mut self.data)));
+        }
+        self.trailers.take().map(Frame::trailers)
+    }
+}
+
 impl Inner {
+    pub fn with_trailers(data: Bytes, trailers: Option<HeaderMap>) -> Self {
+        Self::Trailed(Box::new(Trailed { data, trailers }))
+    }
+
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Full(bytes) => bytes.is_empty(),
+            Self::Trailed(trailed) => trailed.data.is_empty() && trailed.trailers.is_none(),
             Self::Upstream(body) => body.is_end_stream(),
         }
     }

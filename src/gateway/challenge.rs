@@ -10,7 +10,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Gateway;
 use super::choice::Choice;
-use super::exchange::Exchange;
+use super::exchange::{Asked, Exchange};
 use super::navigation::is_navigation;
 use super::respond::Asker;
 use super::rules::Rules;
@@ -54,6 +54,7 @@ pub async fn challenge(
     step_up: bool,
 ) -> Result<Reply> {
     let redirects = match rules.settings.unauthenticated {
+        _ if exchange.asked == Some(Asked::ForDecision) => false,
         Unauthenticated::Auto => is_navigation(&parts.method, &parts.headers),
         Unauthenticated::Redirect => {
             (parts.method == Method::GET || parts.method == Method::HEAD) && !parts.headers.contains_key(AUTHORIZATION)

@@ -206,11 +206,6 @@ impl Conn {
         }
     }
 
-    /// What the client's certificate is known by.
-    pub fn certificate_names(&self) -> &[String] {
-        self.certificate().map_or(&[], |certificate| &certificate.names)
-    }
-
     pub fn certificate(&self) -> Option<&ClientCertificate> {
         self.handshake.as_ref()?.client.as_deref()
     }

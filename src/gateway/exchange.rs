@@ -14,6 +14,7 @@ use super::conn::Conn;
 use super::site::Site;
 use super::who::Who;
 use crate::machine::Machine;
+use crate::net::tls::ClientCertificate;
 use crate::session::Session;
 use crate::telemetry::access;
 use crate::telemetry::metrics::{self, Outcome};
@@ -33,6 +34,8 @@ pub struct Exchange {
     pub machine: Option<Arc<Machine>>,
     /// A CORS preflight that passes without a sign-in: neither of the two is looked for.
     pub preflight: bool,
+    /// Somebody else's request, about which a proxy asks: the connection says nothing about its client.
+    pub asked: Option<Asked>,
     /// `Set-Cookie` values that go with the answer, whichever it is; the session's first.
     pub cookies: Vec<HeaderValue>,
     pub route: Arc<metrics::Route>,
@@ -45,6 +48,15 @@ pub struct Exchange {
     bytes: u64,
     finished: bool,
     log: bool,
+}
+
+/// What a proxy that asks for a decision does with the answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Asked {
+    /// Reads its status: nobody would follow a redirect.
+    ForDecision,
+    /// Passes it on to its client where it is not positive.
+    ForAnswer,
 }
 
 /// What is known before the first step.
@@ -70,6 +82,7 @@ impl Exchange {
             session: None,
             machine: None,
             preflight: false,
+            asked: None,
             cookies: Vec::new(),
             route: Arc::clone(b.unrouted),
             status: gone(),
@@ -81,6 +94,20 @@ impl Exchange {
             finished: false,
             log: b.log,
         }
+    }
+
+    /// It is about another request than the one that came: the log and the rules are told of that one.
+    pub fn about(&mut self, asked: Asked, method: &Method, target: Option<&PathAndQuery>) {
+        self.asked = Some(asked);
+        self.method = method.clone();
+        self.target = target.cloned();
+    }
+
+    /// The client's, where it showed one to us.
+    ///
+    /// SECURITY: of a proxy that asks, the certificate is its own and nobody else's.
+    pub fn certificate(&self) -> Option<&ClientCertificate> {
+        self.conn.certificate().filter(|_| self.asked.is_none())
     }
 
     pub fn id(&self) -> &str {

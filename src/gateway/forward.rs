@@ -22,11 +22,12 @@ use super::body::Inner;
 use super::conn::Busy;
 use super::exchange::Exchange;
 use super::extended_connect;
+use super::refuse::audit_refusal;
 use super::respond::{Asker, Manner};
 use super::rules::Rules;
 use super::trailers::Said;
 use super::upstream_auth::{Authorization, Presents, Unfit};
-use super::{Gateway, X_REQUEST_ID, audit_refusal};
+use super::{Gateway, X_REQUEST_ID};
 use crate::error::{Error, Kind, Result};
 use crate::http::cookie::sets_own;
 use crate::http::headers::strip_hop_by_hop;
@@ -148,7 +149,13 @@ pub async fn forward(
 
 /// The answer where the upstream cannot be shown what it has to be.
 #[cold]
-fn unpresented(gateway: &Gateway, exchange: &Exchange, rules: &Rules, manner: Manner, unfit: &Unfit) -> Reply {
+pub(super) fn unpresented(
+    gateway: &Gateway,
+    exchange: &Exchange,
+    rules: &Rules,
+    manner: Manner,
+    unfit: &Unfit,
+) -> Reply {
     let asker = Asker::with(gateway, exchange, manner);
     match unfit {
         Unfit::Failed(error) => asker.failed(error),
@@ -242,7 +249,7 @@ fn wanted_upgrade(parts: &Parts) -> Option<HeaderValue> {
 }
 
 /// No Origin (not a browser), this site's own, or one that the route lists.
-fn same_origin(rules: &Rules, admitted: &Admitted<'_>, headers: &HeaderMap) -> bool {
+pub(super) fn same_origin(rules: &Rules, admitted: &Admitted<'_>, headers: &HeaderMap) -> bool {
     let mut given = headers.get_all(ORIGIN).iter();
     let Some(first) = given.next() else { return true };
     if given.next().is_some() {

@@ -27,11 +27,14 @@ pub mod conn;
 pub mod endpoints;
 pub mod exchange;
 pub mod explain;
+pub mod ext_authz;
 pub mod extended_connect;
 pub mod forward;
+pub mod forward_auth;
 pub mod navigation;
 pub mod overload;
 pub mod pages;
+pub mod refuse;
 pub mod resource;
 pub mod respond;
 pub mod returns;
@@ -53,14 +56,13 @@ use std::time::{Duration, Instant};
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue, SET_COOKIE, STRICT_TRANSPORT_SECURITY};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Request, Response, StatusCode, Version};
+use http::{Request, Response, Version};
 use hyper::body::{Body as _, Incoming};
 use tokio_util::sync::CancellationToken;
 
-use crate::audit;
 use crate::clock;
 use crate::config::settings::Settings;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::http::cookie::{join_crumbs, without_own};
 use crate::http::forwarded::Trust;
 use crate::http::headers::Managed;
@@ -71,22 +73,20 @@ use crate::route::Table;
 use crate::session::Session;
 use crate::session::manager::Sessions;
 use crate::session::state::State;
-use crate::telemetry::Safe;
 use crate::telemetry::metrics::{self, Metrics, Outcome};
 use crate::telemetry::refused::Refused;
 use admit::{Admitted, admit};
 use assertion::{Signer, Stamp};
-use authorize::{Reason, Verdict};
+use authorize::Verdict;
 use body::{Body, Inner};
 use conn::Conn;
 use exchange::{Begin, Exchange};
 use explain::log::authorize_and_tell;
 use respond::Asker;
-use route::{Head, Nowhere, Routed};
+use route::{Head, Routed};
 use rules::Rules;
 use site::Site;
 use upstream_auth::Tokens;
-use who::Who;
 
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -105,6 +105,8 @@ pub struct Gateway {
     /// What `rules` present upstream.
     tokens: Tokens,
     managed: Arc<Managed>,
+    /// What a proxy that asks is told of whoever passes.
+    told: Vec<HeaderName>,
     /// Signs what upstreams can verify.
     signer: Signer,
     /// The claims that headers and rules need besides the four: what providers were made with.
@@ -200,6 +202,7 @@ impl Gateway {
             rules: rules?,
             tokens,
             managed: Arc::new(Managed::new(settings.identity_names())),
+            told: forward_auth::passed::names(&settings),
             signer: Signer::new(
                 &settings.session.keys,
                 settings.server.public_url.as_str(),
@@ -360,6 +363,11 @@ async fn journey(
     }
     // PERF: reference-counted; the canonical path borrows from it while `parts` changes.
     let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    // SECURITY: PX-28. Before dot segments could make another path of it: what follows is the path that is asked about.
+    if let Some(dialect) = forward_auth::dialect(gateway, target.path()) {
+        // PERF: boxed: another kind of request, and a large future.
+        return Err(Box::pin(forward_auth::answer(gateway, exchange, parts, dialect, &body)).await);
+    }
     let admitted = match admit(gateway, &exchange.conn, &parts, target.path()) {
         Ok(admitted) => admitted,
         Err(r) => return Err(Asker::new(gateway, exchange, &parts.method, &parts.headers).refused(r.status(), r.why())),
@@ -384,31 +392,16 @@ async fn journey(
         }
         Routed::Nowhere(why) => {
             exchange.decided(Outcome::Deny);
-            return Err(nowhere(gateway, exchange, &admitted, &parts, why));
+            return Err(refuse::nowhere(gateway, exchange, &admitted, &parts, why));
         }
     };
     exchange.route = Arc::clone(&rules.counters);
 
-    let cookie = match &rules.machine {
-        // SECURITY: JX-27. Whoever brings credentials is judged by them alone, good or bad.
-        Some(machine) if parts.headers.contains_key(AUTHORIZATION) => {
-            if let Err(error) = bearer::authenticate(gateway, exchange, machine, &parts).await {
-                return Err(bearer::refuse(gateway, exchange, &admitted, rules, &parts, &error));
-            }
-            without_own(&parts.headers, gateway.sessions.name())
-        }
-        _ => match authenticate::authenticate(gateway, exchange, Some(rules), &admitted.site, &parts.headers).await {
-            Ok(cookie) => cookie,
-            Err(error) => {
-                exchange.decided(Outcome::Error);
-                return Err(Asker::new(gateway, exchange, &parts.method, &parts.headers).failed(&error));
-            }
-        },
-    };
+    let cookie = identify(gateway, exchange, &admitted, rules, &parts).await?;
     match authorize_and_tell(gateway, &admitted.site, rules, exchange, &parts.headers) {
         Verdict::Allow => {}
-        Verdict::Observe(reason) => audit_refusal(exchange, rules, "observed", reason),
-        verdict => return Err(Box::pin(turn_away(gateway, exchange, &admitted, rules, &parts, verdict)).await),
+        Verdict::Observe(reason) => refuse::audit_refusal(exchange, rules, "observed", reason),
+        verdict => return Err(Box::pin(refuse::turn_away(gateway, exchange, &admitted, rules, &parts, verdict)).await),
     }
     exchange.decided(Outcome::Allow);
     if let Some(target) = rules.answers() {
@@ -417,74 +410,28 @@ async fn journey(
     forward::forward(gateway, exchange, &admitted, rules, parts, body, cookie).await
 }
 
-/// The answer to a request that no route takes.
-fn nowhere(gateway: &Gateway, exchange: &Exchange, admitted: &Admitted<'_>, parts: &Parts, why: Nowhere) -> Reply {
-    let asker = Asker::new(gateway, exchange, &parts.method, &parts.headers);
-    match why {
-        Nowhere::Ambiguous => asker.refused(StatusCode::BAD_REQUEST, route::AMBIGUOUS),
-        Nowhere::Method => asker.method_not_allowed(&route::allow(gateway, &admitted.site, &admitted.path)),
-        Nowhere::NotFound => asker.not_found(),
-    }
-}
-
-/// The answer to a request that may not pass, and the audit line of it.
-async fn turn_away(
-    gateway: &Arc<Gateway>,
+/// Who it is: puts them into the exchange, and returns the request's cookies without ours. `Err` is an answer of our own.
+pub async fn identify(
+    gateway: &Gateway,
     exchange: &mut Exchange,
     admitted: &Admitted<'_>,
     rules: &Rules,
     parts: &Parts,
-    verdict: Verdict,
-) -> Reply {
-    let site = &admitted.site;
-    let target = returns::own(gateway, admitted, parts.uri.query());
-    let challenged = match verdict {
-        Verdict::Deny(reason) => {
-            exchange.decided(Outcome::Deny);
-            audit_refusal(exchange, rules, "refused", reason);
-            let rule = gateway.settings.server.show_rule.then(|| reason.text(rules));
-            let reply = Asker::new(gateway, exchange, &parts.method, &parts.headers)
-                .forbidden(exchange.session.as_deref().map(|session| (session, site.origin.host())), rule.as_deref());
-            return www_authenticate::insufficient_scope(reply, exchange, rules, site);
+) -> Result<Option<HeaderValue>, Reply> {
+    match &rules.machine {
+        // SECURITY: JX-27. Whoever brings credentials is judged by them alone, good or bad.
+        Some(machine) if parts.headers.contains_key(AUTHORIZATION) => {
+            match bearer::authenticate(gateway, exchange, machine, parts).await {
+                Ok(()) => Ok(without_own(&parts.headers, gateway.sessions.name())),
+                Err(error) => Err(bearer::refuse(gateway, exchange, admitted, rules, parts, &error)),
+            }
         }
-        // These never come here; if one did, it would not pass here either.
-        Verdict::Allow | Verdict::Observe(_) => {
-            let error = Error::new(Kind::Internal, "a request that may pass was turned away");
-            exchange.decided(Outcome::Error);
-            return Asker::new(gateway, exchange, &parts.method, &parts.headers).failed(&error);
-        }
-        Verdict::BadCredentials => {
-            exchange.decided(Outcome::Deny);
-            let url = challenge::login_url(gateway, site, &target);
-            return Asker::new(gateway, exchange, &parts.method, &parts.headers).unauthorized(
-                true,
-                &url,
-                www_authenticate::refused(rules, site, "invalid_token"),
-            );
-        }
-        Verdict::SignIn => challenge::challenge(gateway, exchange, site, rules, parts, &target, false).await,
-        Verdict::StepUp => challenge::challenge(gateway, exchange, site, rules, parts, &target, true).await,
-    };
-    match challenged {
-        Ok(reply) => {
-            exchange.decided(if matches!(verdict, Verdict::StepUp) { Outcome::StepUp } else { Outcome::SignIn });
-            reply
-        }
-        Err(error) => {
-            exchange.decided(Outcome::Error);
-            Asker::new(gateway, exchange, &parts.method, &parts.headers).failed(&error)
-        }
+        _ => match authenticate::authenticate(gateway, exchange, Some(rules), &admitted.site, &parts.headers).await {
+            Ok(cookie) => Ok(cookie),
+            Err(error) => {
+                exchange.decided(Outcome::Error);
+                Err(Asker::new(gateway, exchange, &parts.method, &parts.headers).failed(&error))
+            }
+        },
     }
-}
-
-/// Who was refused, where and by which rule.
-fn audit_refusal(exchange: &Exchange, rules: &Rules, event: &'static str, reason: Reason) {
-    audit!(
-        event,
-        user = %Safe(exchange.who().map_or("-", Who::name)),
-        route = rules.name(),
-        rule = %Safe(&reason.text(rules)),
-        client = %exchange.client,
-        request_id = exchange.id(),
-    );
 }

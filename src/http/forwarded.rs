@@ -24,6 +24,7 @@ const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// The networks whose word about the client counts; none by default.
 #[derive(Clone, Debug, Default)]
@@ -77,6 +78,17 @@ pub fn read(headers: &HeaderMap, peer: IpAddr, trust: &Trust) -> Result<Seen, Re
         chain
     });
     Ok(Seen { client, proto, host, chain })
+}
+
+/// `X-Real-IP`, where a trusted peer says no more than whom it speaks with. Nothing but an address is one.
+pub fn real_ip(headers: &HeaderMap) -> Result<Option<IpAddr>, Refusal> {
+    let bad = Refusal::bad("X-Real-IP is not one address");
+    let mut values = headers.get_all(REAL_IP).iter();
+    let Some(first) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(bad);
+    }
+    address(text(first)?.trim()).map(Some).ok_or(bad)
 }
 
 /// Says it anew. `peer` and `port` as `address_value` and `port_value` make them; the port is the one of the origin that

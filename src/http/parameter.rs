@@ -12,7 +12,8 @@ pub fn only(encoded: &[u8], name: &str) -> Option<String> {
     (all.next().is_none() && !value.is_empty()).then_some(value)
 }
 
-fn values<'a>(encoded: &'a [u8], name: &'a str) -> impl Iterator<Item = String> + 'a {
+/// Every value of `name`.
+pub fn values<'a>(encoded: &'a [u8], name: &'a str) -> impl Iterator<Item = String> + 'a {
     url::form_urlencoded::parse(encoded).filter(move |(n, _)| n == name).map(|(_, value)| value.into_owned())
 }
 

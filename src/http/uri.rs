@@ -79,6 +79,23 @@ pub fn has_dot_segments(raw: &str) -> bool {
     raw.split('/').any(|segment| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | ".."))
 }
 
+/// The path with its dot segments removed and nothing else changed (RFC 3986 §5.2.4): as those read it who do not merge
+/// slashes.
+pub fn without_dot_segments(raw: &str) -> String {
+    let (mut kept, mut open) = (Vec::new(), false);
+    for segment in raw.split('/').skip(1) {
+        let plain = segment.to_ascii_lowercase().replace("%2e", ".");
+        open = matches!(plain.as_str(), "." | "..");
+        match plain.as_str() {
+            "." => {}
+            ".." => drop(kept.pop()),
+            _ => kept.push(segment),
+        }
+    }
+    let end = if open && !kept.is_empty() { "/" } else { "" };
+    format!("/{}{end}", kept.join("/"))
+}
+
 /// Brings the value of a Host header, or an authority without user name, into one spelling (RFC 9110 §7.2).
 pub fn canonical_host(raw: &str) -> Result<Host<'_>, Refusal> {
     const BAD: Refusal = Refusal::bad("the host is not a host name or an address with an optional port");

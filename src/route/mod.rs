@@ -70,6 +70,12 @@ impl Table {
         candidates.flat_map(|candidate| &candidate.methods).map(String::as_str).collect()
     }
 
+    /// Whether every path of this host leads to one route, whatever the method.
+    pub fn is_alone(&self, host: &str) -> bool {
+        let mut of = self.of(host).filter(|paths| !paths.is_empty());
+        of.next().is_some_and(Paths::is_one) && of.next().is_none()
+    }
+
     /// Whether paths of this host go upstream as they came.
     ///
     /// SECURITY: PX-26: only where the raw route is all that the host can reach. Of a host that a more specific route
@@ -126,6 +132,16 @@ impl Paths {
         candidates.push(candidate);
         // With methods before without.
         candidates.sort_by_key(|c| c.methods.is_empty());
+    }
+
+    fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.prefix.is_empty()
+    }
+
+    /// One route, for the whole site and every method.
+    fn is_one(&self) -> bool {
+        let whole = self.prefix.get("").map_or(&[][..], Vec::as_slice);
+        self.exact.is_empty() && self.prefix.len() == 1 && matches!(whole, [one] if one.methods.is_empty())
     }
 
     fn select(&self, path: &str, method: &str) -> Selection {

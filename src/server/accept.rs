@@ -105,7 +105,7 @@ impl Accepting {
         let settings = &served.gateway.settings.server;
         let purpose = Purpose::of(settings, listen);
         let connections = match purpose {
-            Purpose::Serves => &self.served,
+            Purpose::Checks | Purpose::Serves => &self.served,
             Purpose::Redirects => &self.redirected,
         };
         let open = Open::new(&common.open, &served.gateway.metrics);

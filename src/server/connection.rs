@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::Common;
 use super::begun::{Begun, begin};
+use super::listeners::Purpose;
 use super::rest::Resumed;
 use super::seldom::Seldom;
 use super::{http1, http2};
@@ -19,12 +21,17 @@ use crate::gateway::conn::{Conn, LOOK_EVERY, Overdue};
 use crate::net::listen::Io;
 use crate::telemetry::refused::Refused;
 
+/// For whoever speaks HTTP/1 to the port that answers Envoy.
+const NO_GRPC: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nCache-Control: no-store\r\n\
+    Content-Type: text/plain\r\nContent-Length: 34\r\n\r\nThis port speaks gRPC over HTTP/2\n";
+
 /// Serves requests until either side has enough.
-pub async fn serve(stream: impl Io, conn: Arc<Conn>, common: Common) {
+pub async fn serve(stream: impl Io, conn: Arc<Conn>, common: Common, purpose: Purpose) {
     let limits = common.live.load().gateway.settings.server.limits.clone();
     match &conn.handshake {
         // PERF: in a box: an HTTP/1 connection, which rests most of the time, would keep the room for it.
-        Some(handshake) if handshake.http2 => Box::pin(http2::serve(stream, conn, common, limits)).await,
+        Some(handshake) if handshake.http2 => Box::pin(http2::serve(stream, conn, common, limits, purpose)).await,
+        Some(_) if purpose == Purpose::Checks => no_grpc(stream).await,
         Some(_) => http1::serve(Resumed::new(stream), conn, common, limits).await,
         // In clear text the first bytes tell (RFC 9113 §3.3).
         None => {
@@ -35,12 +42,18 @@ pub async fn serve(stream: impl Io, conn: Arc<Conn>, common: Common) {
                 () = unasked(&mut drain) => None,
             };
             match begun {
+                Some(Begun::Http1(stream)) if purpose == Purpose::Checks => no_grpc(stream).await,
                 Some(Begun::Http1(stream)) => http1::serve(stream, conn, common, limits).await,
-                Some(Begun::Http2(stream)) => Box::pin(http2::serve(stream, conn, common, limits)).await,
+                Some(Begun::Http2(stream)) => Box::pin(http2::serve(stream, conn, common, limits, purpose)).await,
                 None => {}
             }
         }
     }
+}
+
+async fn no_grpc(mut stream: impl Io) {
+    let _ = stream.write_all(NO_GRPC).await;
+    let _ = stream.shutdown().await;
 }
 
 /// Of a connection on which nothing was asked: how long its first request may still take to come once the drain has begun.

@@ -40,12 +40,14 @@ pub(super) async fn establish(
     // One limit for all that comes before the first request.
     let limit = Instant::now() + settings.limits.handshake_timeout;
     let mut client = peer.unwrap_or(UNIX_PEER);
-    if settings.proxy_protocol && peer.is_none_or(|peer| served.gateway.trusts(peer)) {
+    // Whoever asks for decisions is a proxy itself.
+    let proxied = settings.proxy_protocol && purpose != Purpose::Checks;
+    if proxied && peer.is_none_or(|peer| served.gateway.trusts(peer)) {
         let Some(told) = told(&mut stream, client, limit, &served).await else { return };
         client = told;
     }
     // Everybody on a unix socket who is not told of is this machine, and as trusted as a proxy.
-    let is_somebody = peer.is_some() || settings.proxy_protocol;
+    let is_somebody = peer.is_some() || proxied;
     let open = if is_somebody && !served.gateway.trusts(client) {
         let Some(open) = placed(open, client, &common, &served) else { return };
         open
@@ -56,14 +58,15 @@ pub(super) async fn establish(
         // PERF: in a box: all other connections would keep the room for it.
         return Box::pin(redirect::serve(stream, served)).await;
     }
-    let Some(tls) = served.tls.clone() else {
+    let in_clear = purpose == Purpose::Checks && !settings.forward_auth.grpc_tls;
+    let Some(tls) = served.tls.clone().filter(|_| !in_clear) else {
         drop(served);
-        return serve(stream, Arc::new(Conn::new(client, None, worker, open)), common).await;
+        return serve(stream, Arc::new(Conn::new(client, None, worker, open)), common, purpose).await;
     };
     let metrics = Arc::clone(&served.gateway.metrics);
     drop(served);
     // PERF: in a box: connections in clear text would keep the room for it.
-    Box::pin(secure(stream, client, (tls, limit), metrics, (open, worker, common))).await;
+    Box::pin(secure(stream, client, (tls, limit), metrics, (open, worker, common, purpose))).await;
 }
 
 /// The TLS handshake, and then the requests.
@@ -72,13 +75,13 @@ async fn secure(
     client: IpAddr,
     (tls, limit): (Arc<Acceptor>, Instant),
     metrics: Arc<Metrics>,
-    (open, worker, common): (Open, Arc<Worker>, Common),
+    (open, worker, common, purpose): (Open, Arc<Worker>, Common, Purpose),
 ) {
     let outcome = match tls.accept(stream, limit).await {
         Ok((stream, handshake)) => {
             metrics.tls.handshake(Outcome::Ok);
             drop((tls, metrics));
-            return serve(stream, Arc::new(Conn::new(client, Some(handshake), worker, open)), common).await;
+            return serve(stream, Arc::new(Conn::new(client, Some(handshake), worker, open)), common, purpose).await;
         }
         Err(Failed::Closed) => return,
         Err(Failed::Text(mut stream)) => {

@@ -15,11 +15,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use super::Common;
 use super::connection::{drive, look_every};
 use super::frames::Frames;
+use super::listeners::Purpose;
 use super::metered::Metered;
 use super::streams::{Pieces, Streams};
 use crate::config::settings::Limits;
 use crate::gateway::conn::Conn;
-use crate::gateway::handle;
+use crate::gateway::{ext_authz, handle};
 use crate::net::listen::Io;
 
 /// Bytes of request bodies that a connection may have under way to us, and so those that we hold of them. One stream may
@@ -28,7 +29,7 @@ const WINDOW: u32 = 1024 * 1024;
 /// Bytes of one answer that wait for their turn on the connection.
 const SEND_BUFFER: usize = 64 * 1024;
 
-pub(super) async fn serve(stream: impl Io, conn: Arc<Conn>, common: Common, limits: Limits) {
+pub(super) async fn serve(stream: impl Io, conn: Arc<Conn>, common: Common, limits: Limits, purpose: Purpose) {
     conn.multiplex();
     // SECURITY: FX-11. Counted in looks: no stream needs a timer.
     let patience = limits.idle_timeout.div_duration_f64(look_every(&limits)).ceil();
@@ -40,7 +41,10 @@ pub(super) async fn serve(stream: impl Io, conn: Arc<Conn>, common: Common, limi
             let gateway = Arc::clone(&live.load().gateway);
             let (conn, streams) = (Arc::clone(&conn), streams.clone());
             async move {
-                let response = handle(&gateway, &conn, request).await;
+                let response = match purpose {
+                    Purpose::Checks => Box::pin(ext_authz::handle(&gateway, &conn, request)).await,
+                    Purpose::Redirects | Purpose::Serves => handle(&gateway, &conn, request).await,
+                };
                 Ok::<_, Infallible>(response.map(|body| Pieces::new(body, streams)))
             }
         }

@@ -13,6 +13,8 @@ use crate::net::listen::{Bound, Inherited, bind};
 /// What is done for whoever connects.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Purpose {
+    /// Answers Envoy's gRPC.
+    Checks,
     Redirects,
     Serves,
 }
@@ -20,7 +22,13 @@ pub enum Purpose {
 impl Purpose {
     /// As it is configured now.
     pub fn of(settings: &Server, listen: &Listen) -> Self {
-        if settings.redirect_listen().contains(listen) { Self::Redirects } else { Self::Serves }
+        if settings.redirect_listen().contains(listen) {
+            Self::Redirects
+        } else if settings.forward_auth.grpc_listen.as_ref() == Some(listen) {
+            Self::Checks
+        } else {
+            Self::Serves
+        }
     }
 }
 

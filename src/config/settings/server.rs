@@ -33,12 +33,30 @@ pub struct Server {
     pub limits: Limits,
     /// A 403 names the rule that refused: for whoever may know how access is decided.
     pub show_rule: bool,
+    pub forward_auth: ForwardAuth,
+}
+
+/// How other proxies ask for decisions; only `trusted_proxies` may.
+#[derive(Clone, Debug)]
+pub struct ForwardAuth {
+    /// For Envoy's gRPC; None = not offered.
+    pub grpc_listen: Option<Listen>,
+    /// It speaks TLS, with the certificates of `Server::tls`.
+    pub grpc_tls: bool,
+    /// Of a positive answer of the `auth` endpoint: 200 to 299.
+    pub success_status: u16,
+}
+
+impl Default for ForwardAuth {
+    fn default() -> Self {
+        Self { grpc_listen: None, grpc_tls: false, success_status: 202 }
+    }
 }
 
 impl Server {
-    /// All of them: those that serve, and those that redirect to https.
+    /// All of them: those that serve, those that redirect to https, and the one that answers Envoy.
     pub fn listeners(&self) -> impl Iterator<Item = &Listen> {
-        self.listen.iter().chain(self.redirect_listen())
+        self.listen.iter().chain(self.redirect_listen()).chain(&self.forward_auth.grpc_listen)
     }
 
     pub fn redirect_listen(&self) -> &[Listen] {

@@ -12,7 +12,7 @@ pub mod sign_out;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -30,6 +30,8 @@ use crate::error::{Error, Kind, Result};
 use crate::http::parameter::first;
 use crate::http::reply::{self, Reply};
 use crate::route::Selection;
+
+const X_AUTH_REQUEST_REDIRECT: HeaderName = HeaderName::from_static("x-auth-request-redirect");
 
 /// What a form posted to us may weigh.
 const FORM_BYTES: usize = 64 * 1024;
@@ -59,6 +61,16 @@ impl<'a> Call<'a> {
     /// The first value of a query parameter.
     pub fn parameter(&self, name: &str) -> Option<String> {
         first(self.query().as_bytes(), name)
+    }
+
+    /// Where the person wants to be afterwards, if it was said: in the query, or by a trusted proxy in the header that
+    /// ingress-nginx and the snippets of oauth2-proxy have for it. Not checked yet.
+    pub fn wanted(&self) -> Option<String> {
+        self.parameter("rd").or_else(|| {
+            let header = self.parts.headers.get(X_AUTH_REQUEST_REDIRECT)?;
+            let said = header.to_str().ok().filter(|_| self.gateway.trusts(self.exchange.conn.peer))?;
+            Some(said.to_owned())
+        })
     }
 
     pub fn host(&self) -> &str {

@@ -17,7 +17,7 @@ const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// `GET start?rd=&provider=`: to the provider, and afterwards to `rd`.
 pub async fn start(call: &mut Call<'_>) -> Result<Reply> {
-    let rd = call.parameter("rd").unwrap_or_default();
+    let rd = call.wanted().unwrap_or_default();
     let rd = returns::safe(call.gateway, &call.admitted.site, &rd);
     if !navigates(call) {
         return Ok(call.asker().unauthorized(false, &login_url(call.gateway, &call.admitted.site, &rd), vec![plain()]));
@@ -36,7 +36,7 @@ pub fn navigates(call: &Call<'_>) -> bool {
 
 /// `GET sign_in?rd=`: a page with a way to each provider.
 pub fn page(call: &Call<'_>) -> Reply {
-    let rd = call.parameter("rd").unwrap_or_default();
+    let rd = call.wanted().unwrap_or_default();
     let rd = returns::safe(call.gateway, &call.admitted.site, &rd);
     let start = format!("{}?rd={}", call.endpoint("start"), utf8_percent_encode(&rd, NON_ALPHANUMERIC));
     let rules = call.gateway.route_of(&call.admitted.site, &rd);

@@ -1,0 +1,67 @@
+//! What Envoy asks, as the request that it holds.
+
+use std::net::IpAddr;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::uri::Uri;
+use http::{Method, Request};
+
+use super::proto::{CheckRequest, HttpRequest, Peer};
+use crate::gateway::Gateway;
+use crate::gateway::forward_auth::original::{Named, Original, Told, as_http, path_and_query};
+use crate::http::forwarded;
+use crate::http::origin::Scheme;
+use crate::http::refusal::Refusal;
+
+/// `peer` is trusted: it is Envoy.
+pub(super) fn question(gateway: &Gateway, peer: IpAddr, request: CheckRequest) -> Result<Original, Refusal> {
+    let attributes = request.attributes.ok_or(bad("a question without attributes"))?;
+    let http = attributes.request.and_then(|request| request.http).ok_or(bad("a question about no HTTP request"))?;
+    let mut parts = Request::new(()).into_parts().0;
+    parts.method = Method::from_bytes(http.method.as_bytes()).map_err(|_| bad("the method is none"))?;
+    parts.uri = Uri::from(path_and_query(&http.path)?);
+    parts.headers = headers(&http)?;
+    as_http(&mut parts.headers);
+
+    let connected = attributes.source.as_ref().and_then(address);
+    // Whoever is connected to Envoy is the client, unless that is a trusted proxy too, which then says who it is.
+    let seen = forwarded::read(&parts.headers, connected.unwrap_or(peer), &gateway.trust)?;
+    let is_named = connected.is_some() || seen.chain.is_some();
+    let scheme = match http.scheme.as_str() {
+        "https" => Some(Scheme::Https),
+        "http" => Some(Scheme::Http),
+        _ => None,
+    };
+    Ok(Original {
+        parts,
+        scheme: seen.proto.or(scheme),
+        client: seen.client,
+        has_body: http.size != 0,
+        told: Told { method: true, path: true, client: if is_named { Named::Once } else { Named::No } },
+        host: http.host,
+    })
+}
+
+fn headers(http: &HttpRequest) -> Result<HeaderMap, Refusal> {
+    let mut headers = HeaderMap::with_capacity(http.headers.len());
+    let joined = http.headers.iter().map(|(name, value)| (name, value.as_bytes()));
+    let raw = http.header_map.iter().flat_map(|map| &map.headers);
+    let raw = raw
+        .map(|field| (&field.key, if field.raw_value.is_empty() { field.value.as_bytes() } else { &field.raw_value }));
+    // HTTP/2's own are said elsewhere.
+    for (name, value) in joined.chain(raw).filter(|(name, _)| !name.starts_with(':')) {
+        let field = HeaderName::try_from(name).ok().zip(HeaderValue::from_bytes(value).ok());
+        let (name, value) = field.ok_or(bad("a header that is none"))?;
+        headers.try_append(name, value).map_err(|_| bad("too many headers"))?;
+    }
+    Ok(headers)
+}
+
+fn address(peer: &Peer) -> Option<IpAddr> {
+    let address: IpAddr = peer.address.as_ref()?.socket_address.as_ref()?.address.parse().ok()?;
+    Some(address.to_canonical())
+}
+
+const fn bad(why: &'static str) -> Refusal {
+    Refusal::new(http::StatusCode::FORBIDDEN, why)
+}
