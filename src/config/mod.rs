@@ -167,7 +167,7 @@ fn settings_of(reader: &Reader) -> Settings {
     checks::form_post(reader, &server, &providers);
     checks::shared_names(reader, &routes, &providers);
     checks::bound_tokens(reader, &routes, &providers);
-    root.close(&[]);
+    root.close();
     Settings {
         server: server.server,
         admin,

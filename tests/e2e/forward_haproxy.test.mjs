@@ -23,6 +23,16 @@ forwardTests({
     await writeFile(path.join(w.dir, 'app.pem'), (await readFile(w.cert, 'utf8')) + (await readFile(w.key, 'utf8')));
     return start('haproxy', ['-db', '-f', path.join(w.dir, 'haproxy.cfg')]);
   },
+  also(world) {
+    test('haproxy: an application sets cookies, but none of Doorward\'s', async () => {
+      const w = world();
+      const jar = await w.signedIn('bob');
+      const set = async (line) => (await w.xhr(jar, `/cookie?line=${encodeURIComponent(line)}`)).headers['set-cookie'];
+      for (const name of ['a', 'doorwards', 'b.doorward']) assert.deepEqual(await set(`${name}=1; Path=/`), [`${name}=1; Path=/`]);
+      for (const name of ['__Host-doorward', '__Host-doorward.1', 'doorward', ' doorward.login.x']) assert.equal(await set(`${name}=1; Path=/; Secure`), undefined);
+      assert.equal((await w.xhr(jar, '/page')).status, 200);
+    });
+  },
 });
 
 for (const version of ['send-proxy', 'send-proxy-v2']) {

@@ -83,10 +83,10 @@ pub async fn answer(
 ) -> Reply {
     exchange.route = Arc::clone(&gateway.own_counters);
     let narrow = (dialect != Dialect::ExtAuthz).then(|| Narrow::read(parts.uri.query().unwrap_or_default()));
-    let original = if gateway.trusts(exchange.conn.peer) {
-        Original::read(gateway, exchange.conn.peer, parts, dialect, !body.is_end_stream())
-    } else {
-        Err((parts, NOT_TRUSTED))
+    let original = match admit::sound(gateway, &parts) {
+        Err(refusal) => Err((parts, refusal)),
+        Ok(()) if !gateway.trusts(exchange.conn.peer) => Err((parts, NOT_TRUSTED)),
+        Ok(()) => Original::read(gateway, exchange.conn.peer, parts, dialect, !body.is_end_stream()),
     };
     let judged = match &original {
         Ok(original) => {

@@ -93,9 +93,10 @@ fn in_headers(gateway: &Gateway, peer: IpAddr, parts: &Parts) -> Result<Read, Re
         url_host = host;
         targets.push(target);
     }
-    for name in [&FORWARDED_URI, &ORIGINAL_URI] {
-        targets.extend(single(headers, name)?);
-    }
+    targets.extend(single(headers, &FORWARDED_URI)?);
+    // A second proxy on the way to us may tell of the question itself: an ingress that is asked through itself.
+    let question = parts.uri.path_and_query().map(PathAndQuery::as_str);
+    targets.extend(single(headers, &ORIGINAL_URI)?.filter(|uri| Some(*uri) != question));
     let target = agreed(&targets).ok_or(TWO_PATHS)?;
     let methods = [single(headers, &ORIGINAL_METHOD)?, single(headers, &FORWARDED_METHOD)?];
     let method = agreed(&methods.into_iter().flatten().collect::<Vec<_>>()).ok_or(TWO_METHODS)?;

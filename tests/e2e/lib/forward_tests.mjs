@@ -43,8 +43,9 @@ const inPublic = (line) => /^\/public(\/|$)/.test(resolved(line));
 const inAdmin = (line) => /^\/admin([/;]|$)/.test(resolved(line));
 
 // `name`, `places`, `startProxy`: as of `forwardWorld`. `away`: the statuses while Doorward is not there. `cookies`: 'kept'
-// where the proxy cannot take Doorward's out of the request. `also`: what it tells of bob beside X-Forwarded-*.
-export function forwardTests({ away = [503], cookies = 'taken', also = {}, ...recipe }) {
+// where the proxy cannot take Doorward's out of the request. `tells`: what it tells of bob beside X-Forwarded-*. `also`:
+// further tests, given a function that returns the world.
+export function forwardTests({ away = [503], cookies = 'taken', tells = {}, also = () => {}, ...recipe }) {
   const { name } = recipe;
 
   describe(name, () => {
@@ -94,7 +95,7 @@ export function forwardTests({ away = [503], cookies = 'taken', also = {}, ...re
       for (const [target, lines, expected] of [
         ['/public/page', [], {}],
         ['/public/page', [cookie], undefined],
-        ['/page', [cookie], { 'x-forwarded-user': 'bob', 'x-forwarded-email': 'bob@example.test', 'x-forwarded-groups': 'staff', 'x-forwarded-preferred-username': 'bob', ...also }],
+        ['/page', [cookie], { 'x-forwarded-user': 'bob', 'x-forwarded-email': 'bob@example.test', 'x-forwarded-groups': 'staff', 'x-forwarded-preferred-username': 'bob', ...tells }],
       ]) {
         const [line, ...others] = await w.during(async () => assert.equal(status(await w.raw(target, [...SPOOFED, ...lines])), 200));
         assert.deepEqual(others, []);
@@ -138,6 +139,23 @@ export function forwardTests({ away = [503], cookies = 'taken', also = {}, ...re
         }
       });
       assert.deepEqual(got, []);
+    });
+
+    test(`hx_03 px_22 ${name}: what the application reads of the request's way is the proxy's own`, async () => {
+      const jar = await w.signedIn('bob');
+      const said = ['Forwarded: for=192.0.2.7', 'X-Forwarded-For: 192.0.2.7', 'X-Forwarded-Host: x.test', 'X-Forwarded-Prefix: /x', 'X-Forwarded-Uri: /x', 'X.Forwarded.Uri: /x',
+        'X-Original-URL: /x', 'X_Original_URL: /x', 'X-Real-IP: 192.0.2.7', 'X-Rewrite-URL: /x'];
+      for (const lines of [[], [`Cookie: ${jar.header(new URL(ORIGIN))}`]]) {
+        // What Doorward was told two things of, it refuses.
+        const [line] = await w.during(() => w.raw('/public/page', [...said, ...lines]));
+        for (const [header, value] of line?.headers ?? []) assert.ok(!said.some((text) => text.endsWith(`: ${value}`)), `${header}: ${value}`);
+      }
+    });
+
+    test(`px_20 ${name}: the query is the application's, whatever is in it`, async () => {
+      const jar = await w.signedIn('bob');
+      assert.match((await w.xhr(jar, '/page?allowed_groups=none&allowed_emails=none')).text, /\/page\?allowed_groups=none&amp;allowed_emails=none</);
+      assert.equal((await w.xhr(jar, '/admin?allowed_groups=staff')).status, 403);
     });
 
     test(`w_01 px_22 ${name}: a client's address is its own`, async () => {
@@ -223,16 +241,15 @@ export function forwardTests({ away = [503], cookies = 'taken', also = {}, ...re
       assert.deepEqual(got, []);
     });
 
+    also(() => w);
+
     test(`${name}: without Doorward nobody passes, and afterwards everybody is still there`, async () => {
       const jar = await w.signedIn('alice');
       await w.gateway.stop();
       const got = await w.during(async () => {
-        for (const target of ['/page', '/admin', '/public/page']) {
-          const answer = await w.xhr(jar, target);
-          assert.ok(away.includes(answer.status), `${target}: ${answer.status}`);
-        }
-        assert.ok(away.includes((await jar.request(`${ORIGIN}/page`)).status));
-        assert.ok(away.includes(await w.handshake(jar, { origin: ORIGIN })));
+        const asked = ['/page', '/admin', '/public/page'].map(async (target) => (await w.xhr(jar, target)).status);
+        asked.push(jar.request(`${ORIGIN}/page`).then((answer) => answer.status), w.handshake(jar, { origin: ORIGIN }));
+        for (const answered of await Promise.all(asked)) assert.ok(away.includes(answered), `${answered}`);
       });
       assert.deepEqual(got, []);
       await w.startDoorward();
