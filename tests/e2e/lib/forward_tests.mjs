@@ -236,6 +236,7 @@ export function forwardTests({ away = [503], cookies = 'taken', tells = {}, also
       const jar = await w.signedIn('alice');
       const copy = jar.header(new URL(ORIGIN));
       assert.equal((await w.xhr(jar, '/page')).status, 200);
+      assert.deepEqual(jar.named(ORIGIN, /\.loop$/), [], 'this sign-in led somewhere');
       const out = await jar.request(`${ORIGIN}/oauth2/sign_out`, { headers: { 'sec-fetch-site': 'same-origin', 'sec-fetch-mode': 'navigate' } });
       assert.equal(out.status, 302);
       assert.deepEqual(jar.named(ORIGIN, SESSION), []);
