@@ -229,7 +229,7 @@ export function forwardTests({ away = [503], cookies = 'taken', tells = {}, also
       });
       assert.deepEqual(got, []);
       const lines = await w.during(async () => {
-        for (const connection of ['close', 'Upgrade, HTTP2-Settings']) {
+        for (const connection of ['close', 'Upgrade', 'Upgrade, HTTP2-Settings']) {
           const h2c = await w.raw('/page', ['Upgrade: h2c', 'HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA', `Connection: ${connection}`, `Cookie: ${jar.header(new URL(ORIGIN))}`]);
           assert.notEqual(status(h2c), 101);
         }
