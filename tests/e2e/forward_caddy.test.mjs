@@ -19,6 +19,17 @@ const RECIPE = {
 forwardTests({ ...RECIPE, away: [502], also });
 
 function also(world) {
+  test('caddy: an application sets cookies, but none of Doorward\'s', async () => {
+    const w = world();
+    const jar = await w.signedIn('bob');
+    // Once the counter of fruitless sign-ins has been cleared, Doorward sets none.
+    await w.xhr(jar, '/page');
+    const set = async (line) => (await w.xhr(jar, `/cookie?line=${encodeURIComponent(line)}`)).headers['set-cookie'];
+    assert.deepEqual(await set('a=1; Path=/'), ['a=1; Path=/']);
+    for (const name of ['__Host-doorward', '__Host-doorward.1', '__Host-doorward.login.x']) assert.deepEqual(await set(`${name}=1; Path=/; Secure`), ['dropped=; Max-Age=0']);
+    assert.equal((await w.xhr(jar, '/page')).status, 200);
+  });
+
   test('hx_21 a header without a value does not arrive', async () => {
     const w = world();
     const nomail = await w.signedIn('nomail');
