@@ -11,7 +11,7 @@ import unittest
 import helm_python as helm
 import yaml
 
-from support import DEPLOY, documents, doorward_check, named, restricted, run, validate
+from support import DEPLOY, certificate, documents, doorward_check, named, restricted, validate
 
 CHART = DEPLOY / "helm/doorward"
 HERE = pathlib.Path(__file__).parent
@@ -27,13 +27,6 @@ def render(values):
         rendered = chart.render(values, name="door", namespace="doorward")
     notes = rendered.pop("doorward/templates/NOTES.txt")
     return [o for text in rendered.values() for o in documents(text)], notes
-
-
-def certificate(directory):
-    key, crt = directory / "tls.key", directory / "tls.crt"
-    run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
-         "-subj", "/CN=app.example.com", "-addext", "subjectAltName=DNS:app.example.com", "-keyout", key, "-out", crt])
-    return crt.read_text(), key.read_text()
 
 
 class Helm(unittest.TestCase):
