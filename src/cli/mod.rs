@@ -7,6 +7,7 @@ mod demo;
 mod explain;
 mod key;
 mod live;
+mod migrate;
 mod serve;
 
 use std::future::Future;
@@ -54,6 +55,11 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Print a new session key
     Key,
+    /// Write a configuration out of another program's
+    Migrate {
+        #[command(subcommand)]
+        from: migrate::From,
+    },
 }
 
 /// With these, no file is needed: one provider, one route `/`, a session key made and kept in the state directory.
@@ -93,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Demo { port } => demo::demo(port),
         Command::Explain(args) => explain::run(cli.config, &args),
         Command::Key => key::key(),
+        Command::Migrate { from } => migrate::run(&from),
     }
 }
 

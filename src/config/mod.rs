@@ -67,6 +67,15 @@ pub fn load(sources: &Sources) -> Result<Settings, Problems> {
     if problems.is_empty() { Ok(settings) } else { Err(Problems::new(problems).with_files(settings.files)) }
 }
 
+/// Whether a text would be a valid file; every problem at once. It names no file and no variable that has to be there.
+pub fn check_text(text: &str) -> Result<Settings, Problems> {
+    let reader = Reader::new(Layers::of_file(PathBuf::from("the result"), text)?);
+    let mut settings = settings_of(&reader);
+    settings.warnings = reader.take_warnings();
+    let problems = reader.take_problems();
+    if problems.is_empty() { Ok(settings) } else { Err(Problems::new(problems)) }
+}
+
 /// The admin listener alone, whatever the rest says: a running instance goes on while what is written by now is not valid.
 pub fn load_admin(sources: &Sources) -> Result<Option<Admin>, Problems> {
     let reader = Reader::new(Layers::merge(sources)?);

@@ -25,7 +25,7 @@ pub(super) fn allowed(
     for name in passed.identity.keys() {
         // The first takes the place of what the client sent.
         let values = passed.identity.get_all(name).iter().enumerate();
-        headers.extend(values.map(|(n, value)| field(name, value, n > 0)));
+        headers.extend(values.map(|(n, value)| field(name, value, Some(n > 0))));
     }
     // SECURITY: HX-03, HX-21. Also what reads as one of ours and is spelled otherwise.
     let forged = asked.keys().filter(|name| gateway.managed.contains(name));
@@ -33,15 +33,15 @@ pub(super) fn allowed(
     remove.retain(|name| !passed.identity.contains_key(*name));
     match &passed.authorization {
         Authorization::Theirs => {}
-        Authorization::Ours(value) => headers.push(field(&AUTHORIZATION, value, false)),
+        Authorization::Ours(value) => headers.push(field(&AUTHORIZATION, value, Some(false))),
         Authorization::Removed => remove.push(&AUTHORIZATION),
     }
     match &passed.cookie {
-        Some(cookie) => headers.push(field(&COOKIE, cookie, false)),
+        Some(cookie) => headers.push(field(&COOKIE, cookie, Some(false))),
         None if asked.contains_key(COOKIE) => remove.push(&COOKIE),
         None => {}
     }
-    headers.push(field(&X_REQUEST_ID, &exchange.id, false));
+    headers.push(field(&X_REQUEST_ID, &exchange.id, Some(false)));
     let mut headers_to_remove: Vec<String> = remove.into_iter().map(ToString::to_string).collect();
     headers_to_remove.sort_unstable();
     headers_to_remove.dedup();
@@ -51,7 +51,7 @@ pub(super) fn allowed(
         HttpResponse::Ok(OkHttpResponse {
             headers,
             headers_to_remove,
-            response_headers_to_add: cookies.iter().map(|cookie| field(&SET_COOKIE, cookie, true)).collect(),
+            response_headers_to_add: cookies.iter().map(|cookie| field(&SET_COOKIE, cookie, None)).collect(),
         }),
     )
 }
@@ -76,7 +76,7 @@ pub(super) fn denied(exchange: &mut Exchange, reply: Reply) -> CheckResponse {
     };
     let denied = DeniedHttpResponse {
         status: Some(HttpStatus { code: i32::from(status.as_u16()) }),
-        headers: headers.iter().map(|(name, value)| field(name, value, true)).collect(),
+        headers: headers.iter().map(|(name, value)| field(name, value, None)).collect(),
         body: String::from_utf8_lossy(&body).into_owned(),
     };
     response(code, HttpResponse::Denied(denied))
@@ -86,9 +86,12 @@ fn response(code: Code, http_response: HttpResponse) -> CheckResponse {
     CheckResponse { status: Some(proto::Status { code: code as i32 }), http_response: Some(http_response) }
 }
 
-fn field(name: &HeaderName, value: &HeaderValue, append: bool) -> HeaderValueOption {
+/// `append`: beside what the request says under this name, or in its place. Of an answer nothing is said, and each of several
+/// fields is kept: for `true`, Envoy leaves a denial without what it does not have yet, and for `false` an answer with the
+/// last cookie alone.
+fn field(name: &HeaderName, value: &HeaderValue, append: Option<bool>) -> HeaderValueOption {
     // Whatever we send is ASCII, but for what a client's own cookies hold.
     let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
     let header = proto::HeaderValue { key: name.to_string(), value, raw_value: Vec::new() };
-    HeaderValueOption { header: Some(header), append: Some(append) }
+    HeaderValueOption { header: Some(header), append }
 }
