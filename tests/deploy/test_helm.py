@@ -2,7 +2,6 @@
 
 import copy
 import json
-import logging
 import pathlib
 import tempfile
 import tomllib
@@ -115,6 +114,3 @@ class Helm(unittest.TestCase):
         values = copy.deepcopy(VALUES["default"])
         values["config"] = yaml.safe_load((CHART / "values.yaml").read_text())["config"].replace("redis", "x")
         self.assertIn("WARNING", render({**values, "replicas": 2})[1])
-
-
-logging.getLogger("helm").setLevel(logging.ERROR)
