@@ -27,7 +27,8 @@ def closed(required, **properties):
 
 TRAEFIK = {
     "Middleware": closed(
-        ["forwardAuth"],
+        [],
+        headers=closed(["customRequestHeaders"], customRequestHeaders={"type": "object"}),
         forwardAuth=closed(
             ["address"],
             address={"type": "string", "format": "uri"},
@@ -36,6 +37,7 @@ TRAEFIK = {
             authResponseHeadersRegex={"type": "string"},
             authRequestHeaders=NAMES,
             addAuthCookiesToResponse=NAMES,
+            preserveLocationHeader={"type": "boolean"},
             preserveRequestMethod={"type": "boolean"},
             maxResponseBodySize={"type": "integer"},
         ),
