@@ -28,8 +28,14 @@ impl Check {
     pub(crate) fn new(grpc: SocketAddr, host: SocketAddr, target: &str, headers: &[(&'static str, String)]) -> Self {
         let fields = headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone()));
         // What Envoy adds.
-        let own = [(":authority", host.to_string()), (":method", "GET".into()), (":path", target.into()), (":scheme", "http".into()),
-            ("x-forwarded-proto", "http".into()), ("x-request-id", "9427c1a1-5aea-4295-b43b-64a452d196ff".into())];
+        let own = [
+            (":authority", host.to_string()),
+            (":method", "GET".into()),
+            (":path", target.into()),
+            (":scheme", "http".into()),
+            ("x-forwarded-proto", "http".into()),
+            ("x-request-id", "9427c1a1-5aea-4295-b43b-64a452d196ff".into()),
+        ];
         let http = HttpRequest {
             method: "GET".into(),
             headers: fields.chain(own.map(|(name, value)| (name.to_owned(), value))).collect::<HashMap<_, _>>(),

@@ -45,16 +45,20 @@ function identity({ headers }) {
   return told;
 }
 
-const BOB = {
-  'x-forwarded-user': ['bob'], 'x-forwarded-email': ['bob@example.test'], 'x-forwarded-groups': ['staff'],
-  'x-forwarded-preferred-username': ['bob'],
-};
+// What it is told of `user`, who is in one group. Over gRPC the answer headers of `auth` come along.
+function told(kind, user, email) {
+  const values = { user, email, groups: 'staff', 'preferred-username': user };
+  const prefixes = kind === 'grpc' ? ['x-forwarded', 'x-auth-request'] : ['x-forwarded'];
+  const fields = prefixes.flatMap((prefix) => Object.entries(values).map(([name, value]) => [`${prefix}-${name}`, [value]]));
+  return Object.fromEntries(fields.filter(([, [value]]) => value));
+}
 
 const browser = await launch();
 after(() => browser.close());
 
 for (const kind of ['http', 'grpc']) {
   describe(`ext_authz over ${kind}`, () => {
+    const BOB = told(kind, 'bob', 'bob@example.test');
     let w, bob;
     before(async () => {
       w = await envoyWorld(kind, { routes: NETWORKS });
@@ -141,7 +145,7 @@ for (const kind of ['http', 'grpc']) {
       assert.deepEqual(JSON.parse(answer.text), { bytes: body.length, user: 'bob' });
     });
 
-    test(`hx_02 hx_03 hx_05 hx_06 spoofed identity headers never arrive, asked about or not (${kind})`, async () => {
+    test(`hx_02 hx_03 hx_05 hx_06 hx_09 spoofed identity headers never arrive, asked about or not (${kind})`, async () => {
       for (const [path, cookie, want] of [
         ['/own', bob, BOB],
         ['/public/asked;x', bob, {}], ['/public/asked;x', undefined, {}],
@@ -156,16 +160,15 @@ for (const kind of ['http', 'grpc']) {
         ['/own', { headers: { ...XHR, [name]: 'alice' }, cookie: bob }],
         ['/public/unasked', { headers: { ...XHR, [name]: 'alice' } }],
       ]));
-      // Named by Connection they are as good as ever.
-      await w.send('/own/connection', { headers: { ...XHR, connection: 'close, x-forwarded-user, cookie' }, cookie: bob });
+      // What Connection names, Envoy removes: before Doorward is asked.
+      await w.send('/own/connection', { headers: { ...XHR, connection: 'close, x-forwarded-user, X-Forwarded-Groups' }, cookie: bob });
       assert.deepEqual(identity(await last('/own/connection')), BOB);
     });
 
     test(`hx_21 who has no e-mail gets none from the client (${kind})`, async () => {
-      const cookie = w.cookie(await w.signIn('nomail'));
+      const cookie = w.cookie(await w.signIn('user0'));
       assert.equal((await w.send('/nomail', { headers: { ...XHR, ...SPOOFED }, cookie })).status, 200);
-      const told = { 'x-forwarded-user': ['nomail'], 'x-forwarded-groups': ['staff'], 'x-forwarded-preferred-username': ['nomail'] };
-      assert.deepEqual(identity(await last('/nomail')), told);
+      assert.deepEqual(identity(await last('/nomail')), told(kind, 'user0'));
     });
 
     test(`px_20 px_22 what a client says about its request moves no decision (${kind})`, async () => {
@@ -188,8 +191,7 @@ for (const kind of ['http', 'grpc']) {
         assert.equal(wrong.status, 403, what);
         assert.equal(network.status, 401, what);
         assert.equal(navigation.status, 302, what);
-        const back = new URL(navigation.headers.location).searchParams.get('redirect_uri');
-        assert.equal(back, `${w.origin}/oauth2/callback`, what);
+        assert.ok(navigation.headers.location.startsWith(w.provider.issuer), what);
       }
       assert.equal((await w.send('/everywhere', { headers: XHR })).status, 200, 'networks are looked at');
       for (const [target, status] of [['/oauth2/auth', 404], ['/oauth2/ext_authz/', 404], ['/oauth2/%61uth', 404], ['/oauth2/forward', 404], ['/oauth2/userinfo', 401]]) {
@@ -313,9 +315,9 @@ for (const kind of ['http', 'grpc']) {
         await until('the grace to pass', async () => (await w.send('/page', { headers: XHR, cookie: old })).status === 401);
         const path = `/after/${user}`;
         assert.equal((await w.send(path, { headers: XHR, cookie: fresh })).status, 200);
-        const told = identity((await w.appLog()).findLast((line) => line.path === path));
-        assert.deepEqual(told['x-forwarded-user'], [user]);
-        if (user === 'many') assert.deepEqual(told['x-forwarded-groups'], [MANY_GROUPS.join(',')]);
+        const known = identity((await w.appLog()).findLast((line) => line.path === path));
+        assert.deepEqual(known['x-forwarded-user'], [user]);
+        if (user === 'many') assert.deepEqual(known['x-forwarded-groups'], [MANY_GROUPS.join(',')]);
       });
     }
 
@@ -328,7 +330,8 @@ for (const kind of ['http', 'grpc']) {
       await w.provider.stop();
       const answer = await jar.request(`${w.origin}/away`, { headers: XHR });
       assert.equal(answer.status, 503, answer.text);
-      assert.ok(answer.headers['retry-after']);
+      // Over HTTP, Envoy takes a 5xx for no answer and makes one of its own.
+      if (kind === 'grpc') assert.ok(answer.headers['retry-after']);
       assert.equal((await w.appLog()).filter(({ path }) => path === '/away').length, 0);
       await w.provider.start();
       await until('the session to go on', async () => (await jar.request(`${w.origin}/back`, { headers: XHR })).status === 200);
@@ -340,14 +343,13 @@ for (const kind of ['http', 'grpc']) {
 test('hx_03 hx_05 over gRPC odd spellings are removed by the names that the client gave them', async () => {
   const edit = (text) => text
     .replace('headers_with_underscores_action: REJECT_REQUEST', 'headers_with_underscores_action: ALLOW')
-    .replace(/ +- remove_on_match: .*\n/g, '')
-    .replace('mutations:\n', 'mutations: []\n');
+    .replace(/ +early_header_mutation_extensions:[^]*?(?= +route_config:)/, '');
   const w = await envoyWorld('grpc', { edit });
   try {
     const cookie = w.cookie(await w.signIn('bob'));
     const odd = { x_forwarded_user: 'alice', 'X_Forwarded-Groups': 'admins', remote_user: 'alice', x_auth_request_email: 'alice@example.test' };
     assert.equal((await w.send('/own', { headers: { ...XHR, ...SPOOFED, ...odd }, cookie })).status, 200);
-    assert.deepEqual(identity((await w.appLog()).findLast((line) => line.path === '/own')), BOB);
+    assert.deepEqual(identity((await w.appLog()).findLast((line) => line.path === '/own')), told('grpc', 'bob', 'bob@example.test'));
     assert.equal((await w.send('/public/asked;x', { headers: { ...XHR, ...SPOOFED, ...odd } })).status, 200);
     assert.deepEqual(identity((await w.appLog()).findLast((line) => line.path === '/public/asked;x')), {});
   } finally {

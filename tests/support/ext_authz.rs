@@ -61,7 +61,10 @@ impl Envoy {
         let codec = ProstCodec::<CheckRequest, CheckResponse>::default();
         self.runtime.block_on(async {
             client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-            client.unary(tonic::Request::new(question), method.parse().unwrap(), codec).await.map(|said| said.into_inner())
+            client
+                .unary(tonic::Request::new(question), method.parse().unwrap(), codec)
+                .await
+                .map(|said| said.into_inner())
         })
     }
 

@@ -20,7 +20,7 @@ export const SESSION_COOKIE = /^__Host-doorward(\.\d+)?$/;
 const PEOPLE = {
   alice: { email: 'alice@example.test', groups: ['admins', 'staff'] },
   bob: { email: 'bob@example.test', groups: ['staff'] },
-  nomail: { groups: ['staff'] },
+  user0: { groups: ['staff'] }, // no e-mail
   many: { email: 'many@example.test', groups: MANY_GROUPS },
 };
 
