@@ -4,6 +4,8 @@
 
 pub mod cli;
 
+pub mod migrate;
+
 pub mod app;
 pub mod reload;
 

@@ -214,6 +214,8 @@ fn the_defaults_that_the_example_shows_are_the_defaults() {
             "server_name",
             "ca ",
             "cert",
+            "grpc_listen",
+            "grpc_tls",
             "key ",
             "host",
             "methods",
@@ -500,9 +502,23 @@ fn pk_01_without_an_issuer_there_is_no_assertion() {
 }
 
 #[test]
-fn keys_of_other_versions_say_so() {
-    let message = only_problem(&with("[forward_auth]", "success_status = 202")).message;
-    assert!(message.contains("not available in this version"), "{message}");
+fn px_20_what_envoy_asks_on_has_an_address_and_askers_of_its_own() {
+    for (lines, trusted, key) in [
+        ("grpc_listen = \"127.0.0.1:9191\"", "", "forward_auth.grpc_listen"),
+        ("grpc_listen = \"0.0.0.0:4180\"", "trusted_proxies = [\"10.0.0.0/8\"]", "forward_auth.grpc_listen"),
+        ("grpc_listen = \"nowhere\"", "trusted_proxies = [\"10.0.0.0/8\"]", "forward_auth.grpc_listen"),
+        ("grpc_tls = true", "trusted_proxies = [\"10.0.0.0/8\"]", "forward_auth.grpc_tls"),
+        ("success_status = 302", "", "forward_auth.success_status"),
+    ] {
+        let text = format!("{LEAST}\n[forward_auth]\n{lines}\n").replace("[server]", &format!("[server]\n{trusted}"));
+        let problem = only_problem(&text);
+        assert_eq!(problem.key.to_string(), key, "{lines}: {}", problem.message);
+    }
+    let text = format!("{LEAST}\n[forward_auth]\ngrpc_listen = \"127.0.0.1:9191\"\nsuccess_status = 200\n");
+    let settings = Case::of(&text.replace("[server]", "[server]\ntrusted_proxies = [\"10.0.0.0/8\"]")).settings();
+    assert_eq!(settings.server.forward_auth.success_status, 200);
+    assert_eq!(settings.server.listeners().last().unwrap().to_string(), "127.0.0.1:9191");
+    assert!(!settings.server.forward_auth.grpc_tls);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 /// Top to bottom. Rooms on one line may not use each other, unless listed in `EXCEPTIONS`.
 const ROOMS: &[&[&str]] = &[
     &["main", "cli"],
+    &["migrate"],
     &["reload"],
     &["app"],
     &["demo"],

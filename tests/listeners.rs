@@ -216,3 +216,58 @@ fn the_service_manager_is_told_of_the_start_of_reloads_of_the_workers_health_and
     next("STOPPING=1\n");
     assert_eq!(gateway.ended().code(), Some(0));
 }
+
+/// `doorward check --live`: its status, and what it prints.
+fn live(config: &Path) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
+    let output = command.args(["check", "--live", "--config"]).arg(config).env_clear().output().unwrap();
+    assert!(output.stdout.is_empty());
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_health_check_asks_the_admin_listener_and_cares_for_nothing_else() {
+    let head = "[server]\npublic_url = \"http://localhost\"\nlisten = [\"127.0.0.1:PORT\"]\n";
+    let text = format!("{head}{PUBLIC}");
+    let mut gateway = Gateway::custom(&text.replace("127.0.0.1:ADMIN", "0.0.0.0:ADMIN"));
+    let config = gateway.dir().join("doorward.toml");
+    assert_eq!(live(&config), (Some(0), String::new()));
+    // What is refused at a reload leaves the instance as it was.
+    gateway.configure(&format!("[nonsense]\n{}", text.replace("127.0.0.1:ADMIN", "[::]:ADMIN")));
+    assert_eq!(live(&config), (Some(0), String::new()));
+
+    gateway.signal("TERM");
+    gateway.ended();
+    let (status, said) = live(&config);
+    assert_eq!((status, said.lines().count()), (Some(1), 1), "{said}");
+    assert!(said.contains("/livez does not say that Doorward lives: "), "{said}");
+}
+
+#[test]
+fn a_health_check_fails_with_1_where_nobody_answers_as_it_should() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("doorward.toml");
+    let asked = |listen: &str| {
+        std::fs::write(&config, format!("[admin]\nlisten = \"{listen}\"\n")).unwrap();
+        live(&config)
+    };
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let rude = TcpListener::bind("127.0.0.1:0").unwrap();
+    let rude_address = rude.local_addr().unwrap().to_string();
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = rude.accept().unwrap();
+        stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\n\r\n").unwrap();
+        let _ = stream.read(&mut [0; 1024]);
+    });
+    for (listen, why) in [
+        (rude_address.as_str(), "the answer is not 200"),
+        (silent.local_addr().unwrap().to_string().as_str(), "no answer within 5 seconds"),
+        ("", "there is no admin listener to ask"),
+        ("here", "is not an address and port"),
+    ] {
+        let (status, said) = asked(listen);
+        assert_eq!(status, Some(1), "{listen}: {said}");
+        assert!(said.contains(why), "{listen}: {said}");
+    }
+    answering.join().unwrap();
+}

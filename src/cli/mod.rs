@@ -6,6 +6,8 @@ mod check;
 mod demo;
 mod explain;
 mod key;
+mod live;
+mod migrate;
 mod serve;
 
 use std::future::Future;
@@ -37,6 +39,10 @@ enum Command {
         /// Also try discovery and the keys of every provider, and every upstream
         #[arg(long)]
         connect: bool,
+        /// Only ask the running instance's admin listener whether it lives: 0 if it does, else 1. For health checks of
+        /// containers; takes 5 seconds at most
+        #[arg(long, conflicts_with = "connect")]
+        live: bool,
     },
     /// Try it: an OpenID provider, a sample application and the gateway, on this machine only
     #[cfg(feature = "demo")]
@@ -49,6 +55,11 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Print a new session key
     Key,
+    /// Write a configuration out of another program's
+    Migrate {
+        #[command(subcommand)]
+        from: migrate::From,
+    },
 }
 
 /// With these, no file is needed: one provider, one route `/`, a session key made and kept in the state directory.
@@ -82,11 +93,13 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command.unwrap_or_else(|| Command::Serve(ServeArgs::default())) {
         Command::Serve(args) => serve::serve(cli.config, args),
-        Command::Check { connect } => check::check(cli.config, connect),
+        Command::Check { live: true, .. } => live::live(cli.config),
+        Command::Check { connect, .. } => check::check(cli.config, connect),
         #[cfg(feature = "demo")]
         Command::Demo { port } => demo::demo(port),
         Command::Explain(args) => explain::run(cli.config, &args),
         Command::Key => key::key(),
+        Command::Migrate { from } => migrate::run(&from),
     }
 }
 

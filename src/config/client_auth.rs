@@ -39,7 +39,7 @@ pub(super) fn client(table: &Table<'_>, is_openid: bool) -> Client {
         ("self_signed_tls_client_auth", ClientAuth::TlsClientAuth),
         ("none", ClientAuth::None),
     ];
-    let auth = table.choice("client_auth", &named, &[]).unwrap_or(ClientAuth::Auto);
+    let auth = table.choice("client_auth", &named).unwrap_or(ClientAuth::Auto);
     let client = Client { auth, key: private_key(table), cert: certificate(table), secret };
     check(table, &client);
     let asserts = matches!(auth, ClientAuth::ClientSecretJwt | ClientAuth::PrivateKeyJwt);

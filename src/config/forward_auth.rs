@@ -37,6 +37,6 @@ pub(super) fn forward_auth(table: Table<'_>, server: &Server) -> ForwardAuth {
             "Add [server.tls] with cert and key, or remove grpc_tls.",
         );
     }
-    table.close(&[]);
+    table.close();
     read
 }

@@ -286,7 +286,7 @@ fn custom(table: Table<'_>, claims: &mut Vec<CustomClaim>) -> Option<IdentityHea
     } else if claim.is_none() && table.lacks("claim") {
         table.missing("claim", "Write { header = \"X-Team\", claim = \"team\" }, or assertion = true.");
     }
-    table.close(&[]);
+    table.close();
     let value = if assertion {
         IdentityValue::Assertion
     } else {

@@ -30,7 +30,7 @@ pub(super) fn issuer(name: String, table: Table<'_>) -> Issuer {
         insecure,
         name,
     };
-    table.close(&[]);
+    table.close();
     issuer
 }
 

@@ -86,6 +86,14 @@ impl Layers {
         self.env.iter().find(|(n, v)| n == name && !v.is_empty()).map(|(_, v)| v.as_str())
     }
 
+    /// A text as if it were the whole of this file, with no environment.
+    pub(super) fn of_file(path: PathBuf, text: &str) -> Result<Self, Problems> {
+        let name = format!("file {}", path.display());
+        let figment = Figment::new().merge(Layer { data: parse(text, &name)?, name });
+        let root = figment.find_value("").ok().and_then(Value::into_dict).unwrap_or_default();
+        Ok(Self { figment, root, env: Vec::new(), file: Some((path, text.to_owned())) })
+    }
+
     /// For a text that is part of the program.
     pub(super) fn of_text(text: &str) -> Self {
         let name = "file".to_owned();

@@ -39,6 +39,6 @@ pub(super) fn limits(table: Table<'_>) -> Limits {
         logins_per_minute: a_minute("logins_per_minute", 60).unwrap_or(u32::MAX),
         refused_tokens_per_minute: a_minute("refused_tokens_per_minute", 600).unwrap_or(u32::MAX),
     };
-    table.close(&[]);
+    table.close();
     limits
 }

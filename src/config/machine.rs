@@ -40,7 +40,7 @@ pub(super) fn machine(table: Table<'_>, route: &str, context: &Context<'_>) -> M
         basic,
         issuers,
     };
-    table.close(&[]);
+    table.close();
     machine
 }
 
@@ -91,7 +91,7 @@ fn provider(text: &str, context: &Context<'_>) -> Result<usize, Reason> {
 /// The provider that is told user names and passwords.
 fn basic(table: &Table<'_>, route: &str, issuers: &[TokenIssuer], context: &Context<'_>) -> Option<usize> {
     let words = [("off", Basic::Off), ("password_grant", Basic::PasswordGrant)];
-    let wanted = table.choice("basic", &words, &[]) == Some(Basic::PasswordGrant);
+    let wanted = table.choice("basic", &words) == Some(Basic::PasswordGrant);
     let named = table.parse("basic_provider", |text| provider(text, context));
     if !wanted {
         if !table.lacks("basic_provider") {

@@ -38,7 +38,7 @@ use layers::Layers;
 pub use problem::{Problem, Problems};
 use read::Reader;
 pub use secrets::new_session_key;
-use settings::{Files, Settings};
+use settings::{Admin, Files, Settings};
 pub use values::fold_case;
 
 /// Where a configuration comes from. No `Debug`: the environment holds secrets.
@@ -65,6 +65,23 @@ pub fn load(sources: &Sources) -> Result<Settings, Problems> {
     settings.files.0.extend(reader.take_files());
     let problems = reader.take_problems();
     if problems.is_empty() { Ok(settings) } else { Err(Problems::new(problems).with_files(settings.files)) }
+}
+
+/// Whether a text would be a valid file; every problem at once. It names no file and no variable that has to be there.
+pub fn check_text(text: &str) -> Result<Settings, Problems> {
+    let reader = Reader::new(Layers::of_file(PathBuf::from("the result"), text)?);
+    let mut settings = settings_of(&reader);
+    settings.warnings = reader.take_warnings();
+    let problems = reader.take_problems();
+    if problems.is_empty() { Ok(settings) } else { Err(Problems::new(problems)) }
+}
+
+/// The admin listener alone, whatever the rest says: a running instance goes on while what is written by now is not valid.
+pub fn load_admin(sources: &Sources) -> Result<Option<Admin>, Problems> {
+    let reader = Reader::new(Layers::merge(sources)?);
+    let admin = server::admin(&reader.root(), std::iter::empty());
+    let problems = reader.take_problems();
+    if problems.is_empty() { Ok(admin) } else { Err(Problems::new(problems)) }
 }
 
 /// The file to read: the one given, else `DOORWARD_CONFIG`, else the first that is there. None: there is none.
@@ -123,7 +140,7 @@ fn settings_of(reader: &Reader) -> Settings {
     let root = reader.root();
     let mut server = server::server(root.section("server"));
     server.server.forward_auth = forward_auth::forward_auth(root.section("forward_auth"), &server.server);
-    let admin = server::admin(&root, &server.server);
+    let admin = server::admin(&root, server.server.listeners());
     let providers = root.chosen("provider");
     let several = providers.len() > 1;
     let providers: Vec<_> =
@@ -167,7 +184,7 @@ fn settings_of(reader: &Reader) -> Settings {
     checks::form_post(reader, &server, &providers);
     checks::shared_names(reader, &routes, &providers);
     checks::bound_tokens(reader, &routes, &providers);
-    root.close(&[]);
+    root.close();
     Settings {
         server: server.server,
         admin,

@@ -111,11 +111,4 @@ impl Reason {
     pub(super) fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { what: what.into(), hint: hint.into() }
     }
-
-    /// The contract knows it, this version does not.
-    pub(super) fn later() -> Self {
-        Self::new("is not available in this version", LATER_HINT)
-    }
 }
-
-pub(super) const LATER_HINT: &str = "Remove it, or wait for the version that brings it: CHANGELOG says which.";

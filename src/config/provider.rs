@@ -16,9 +16,6 @@ use crate::secret::Secret;
 const ALGORITHMS: [&str; 12] =
     ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384", "HS512"];
 
-/// Keys of the contract that this version does not have.
-const LATER: [&str; 1] = ["jwks_url"];
-
 /// `several`: there are other providers beside it.
 pub(super) fn provider(name: String, table: Table<'_>, several: bool) -> Provider {
     let insecure = table.boolean("insecure", false);
@@ -45,7 +42,7 @@ pub(super) fn provider(name: String, table: Table<'_>, several: bool) -> Provide
         scopes: scopes(&table, is_openid),
         extra_params: table.table("extra_params").map(extra_params).unwrap_or_default(),
         par: table
-            .choice("par", &[("auto", Par::Auto), ("required", Par::Required), ("off", Par::Off)], &[])
+            .choice("par", &[("auto", Par::Auto), ("required", Par::Required), ("off", Par::Off)])
             .unwrap_or(Par::Auto),
         id_token_algs: id_token_algs(&table, client.secret.as_ref()),
         timeout: table.timeout("timeout", seconds(10)),
@@ -58,7 +55,7 @@ pub(super) fn provider(name: String, table: Table<'_>, several: bool) -> Provide
         kind,
         name,
     };
-    table.close(&LATER);
+    table.close();
     provider
 }
 
@@ -197,6 +194,6 @@ pub(super) fn claims(table: Table<'_>, user: &str) -> Claims {
         name: claim("name", "name"),
         groups: claim("groups", "groups"),
     };
-    table.close(&[]);
+    table.close();
     claims
 }

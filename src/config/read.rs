@@ -14,7 +14,7 @@ use figment::value::{Dict, Tag, Value};
 
 use super::key::Key;
 use super::layers::{self, Layers};
-use super::problem::{LATER_HINT, Problem, Reason};
+use super::problem::{Problem, Reason};
 use super::values;
 
 pub(super) struct Reader {
@@ -190,14 +190,11 @@ impl<'r> Table<'r> {
         }
     }
 
-    /// One of the named values. `later` are those of other versions.
-    pub(super) fn choice<T: Copy>(&self, name: &'static str, named: &[(&str, T)], later: &[&str]) -> Option<T> {
+    /// One of the named values.
+    pub(super) fn choice<T: Copy>(&self, name: &'static str, named: &[(&str, T)]) -> Option<T> {
         self.parse(name, |text| {
             if let Some((_, value)) = named.iter().find(|(n, _)| *n == text) {
                 return Ok(*value);
-            }
-            if later.contains(&text) {
-                return Err(Reason::later());
             }
             let all: Vec<String> = named.iter().map(|(n, _)| format!("\"{n}\"")).collect();
             Err(Reason::new("is not one of the values it can have", format!("Write one of {}.", all.join(", "))))
@@ -281,21 +278,16 @@ impl<'r> Table<'r> {
         self.reader.problem(&self.key.then(name), tag, message, hint);
     }
 
-    /// Reports every key that nobody asked for. `later` are keys of other versions.
-    pub(super) fn close(self, later: &[&str]) {
+    /// Reports every key that nobody asked for.
+    pub(super) fn close(self) {
         let (asked, dotted) = (self.asked.borrow(), self.dotted.borrow());
         let is_asked = |name: &str| {
             asked.contains(&name) || name.split_once('.').is_some_and(|(first, _)| dotted.contains(&first))
         };
         for (name, value) in self.dict.iter().filter(|(name, _)| !is_asked(name)) {
             let key = self.key.then(name);
-            // `"claim.team"` counts as `claim`.
-            if name.split('.').next().is_some_and(|first| later.contains(&first)) {
-                self.reader.problem(&key, value.tag(), "is not available in this version", LATER_HINT);
-            } else {
-                // SECURITY: ZX-06: never the value; it may be a secret under a misspelt name.
-                self.reader.problem(&key, value.tag(), "is not a key that Doorward knows", nearest(name, &asked));
-            }
+            // SECURITY: ZX-06: never the value; it may be a secret under a misspelt name.
+            self.reader.problem(&key, value.tag(), "is not a key that Doorward knows", nearest(name, &asked));
         }
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn redis(table: Table<'_>, is_used: bool) -> Option<Redis> {
     {
         table.problem("ca", "is for TLS, and the url asks for none", "Write a rediss:// url, or remove it.");
     }
-    table.close(&[]);
+    table.close();
     let Address { servers, tls, user, password, database } = address.filter(|_| is_used)?;
     Some(Redis { servers, tls, user, password, database, ca, timeout, key_prefix })
 }

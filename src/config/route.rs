@@ -89,7 +89,7 @@ pub(super) fn route(mut table: Table<'_>, context: &Context<'_>, claims: &mut Ve
         mode: mode(&table, word),
         raw_path: table.boolean("raw_path", false),
         allow_preflight: table.boolean("allow_preflight", false),
-        unauthenticated: table.choice("unauthenticated", &unauthenticated, &[]).unwrap_or(Unauthenticated::Auto),
+        unauthenticated: table.choice("unauthenticated", &unauthenticated).unwrap_or(Unauthenticated::Auto),
         upstream: Upstream {
             options: upstream::options(table.section("upstream_options"), targets.h2c),
             targets: targets.all,
@@ -108,7 +108,7 @@ pub(super) fn route(mut table: Table<'_>, context: &Context<'_>, claims: &mut Ve
     if let Some(section) = table.table("upstream_auth") {
         route.upstream_auth = upstream_auth::upstream_auth(section, &route, context.providers);
     }
-    table.close(&[]);
+    table.close();
     route
 }
 
@@ -203,7 +203,7 @@ pub(super) fn method(text: &str) -> Result<String, Reason> {
 
 /// SECURITY: no default: who may pass is always written. The stand-in after a problem denies.
 fn word(table: &Table<'_>) -> Word {
-    let word = table.choice("access", &ACCESS, &[]);
+    let word = table.choice("access", &ACCESS);
     if table.lacks("access") {
         table.missing(
             "access",
@@ -253,7 +253,7 @@ fn without_rules(table: &Table<'_>, word: &str, access: Access) -> Access {
 }
 
 fn mode(table: &Table<'_>, word: Word) -> Mode {
-    let mode = table.choice("mode", &[("enforce", Mode::Enforce), ("observe", Mode::Observe)], &[]);
+    let mode = table.choice("mode", &[("enforce", Mode::Enforce), ("observe", Mode::Observe)]);
     let observes = mode == Some(Mode::Observe);
     if observes && word != Word::Policy {
         table.problem(
@@ -363,7 +363,7 @@ fn require(table: Table<'_>) -> Require {
         table.problem("acr", "is empty", "Write at least one value of the provider's acr_values_supported.");
     }
     let require = Require { acr: acr.unwrap_or_default(), max_age: table.parse("max_age", values::timeout) };
-    table.close(&[]);
+    table.close();
     require
 }
 

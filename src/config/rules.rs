@@ -40,7 +40,7 @@ pub(super) fn policy(table: &Table<'_>, sections: &Sections) -> Policy {
 /// `[policy.NAME]`, whose keys are those two.
 pub(super) fn named(name: &str, table: Table<'_>, sections: &Sections) -> Policy {
     let policy = Policy { name: Some(name.to_owned()), ..policy(&table, sections) };
-    table.close(&[]);
+    table.close();
     policy
 }
 
@@ -97,7 +97,7 @@ fn rule(table: Table<'_>, sections: &Sections) -> Rule {
         network: names(&table, "network", network),
         method: names(&table, "method", method),
     };
-    table.close(&[]);
+    table.close();
     rule
 }
 

@@ -109,7 +109,7 @@ fn elsewhere(table: Table<'_>) -> Option<Secret> {
         let message = "is empty: there is nothing where it points to";
         table.reader().problem(&table.key, table.tag(), message, "Put the secret there.");
     }
-    table.close(&[]);
+    table.close();
     text.filter(|text| !text.is_empty()).map(Secret::new)
 }
 

@@ -64,12 +64,12 @@ pub(super) fn server(table: Table<'_>) -> Read {
     }
     each_address_once(&table, &server);
     redirects_lead_to_https(&table, &server, public_url.as_ref());
-    table.close(&[]);
+    table.close();
     Read { server, public_url, insecure, client_certificates }
 }
 
-/// None: no admin listener.
-pub(super) fn admin(root: &Table<'_>, server: &Server) -> Option<Admin> {
+/// None: no admin listener. `public` are the listeners that it may not share.
+pub(super) fn admin<'l>(root: &Table<'_>, mut public: impl Iterator<Item = &'l Listen>) -> Option<Admin> {
     let table = root.table("admin");
     let default = Admin { listen: SocketAddr::from(([127, 0, 0, 1], 9180)) };
     let Some(table) = table else {
@@ -83,10 +83,10 @@ pub(super) fn admin(root: &Table<'_>, server: &Server) -> Option<Admin> {
     });
     let admin = Admin { listen: listen.unwrap_or(default.listen) };
     // SECURITY: GX-11: metrics and sessions are never on the listener that browsers reach.
-    if !off && server.listeners().any(|listen| *listen == Listen::Tcp(admin.listen)) {
+    if !off && public.any(|listen| *listen == Listen::Tcp(admin.listen)) {
         table.problem("listen", "is also an address of [server]", "Give the admin listener a port of its own.");
     }
-    table.close(&[]);
+    table.close();
     (!off).then_some(admin)
 }
 
@@ -102,10 +102,10 @@ pub(super) fn telemetry(table: Table<'_>) -> Telemetry {
     let formats = [("auto", LogFormat::Auto), ("json", LogFormat::Json), ("text", LogFormat::Text)];
     let telemetry = Telemetry {
         log: log.unwrap_or_else(|| "info".to_owned()),
-        format: table.choice("format", &formats, &[]).unwrap_or(LogFormat::Auto),
+        format: table.choice("format", &formats).unwrap_or(LogFormat::Auto),
         access_log: table.boolean("access_log", true),
     };
-    table.close(&[]);
+    table.close();
     telemetry
 }
 

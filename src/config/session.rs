@@ -19,7 +19,7 @@ pub(super) fn session(table: Table<'_>, public_url: Option<&Origin>) -> Session 
     let cookie = table.parse("cookie", |text| cookie(text, https, cookie_domain.is_some()));
     let same_sites = [("lax", SameSite::Lax), ("strict", SameSite::Strict)];
     let stores = [("cookie", Store::Cookie), ("memory", Store::Memory), ("redis", Store::Redis)];
-    let store = table.choice("store", &stores, &[]).unwrap_or(Store::Cookie);
+    let store = table.choice("store", &stores).unwrap_or(Store::Cookie);
     let redis = redis::redis(table.section("redis"), store == Store::Redis);
     if let Some(warning) = redis.as_ref().and_then(redis::warning) {
         table.reader().warn(warning);
@@ -28,7 +28,7 @@ pub(super) fn session(table: Table<'_>, public_url: Option<&Origin>) -> Session 
         keys: secrets::session_keys(&table).unwrap_or_default(),
         cookie: cookie.unwrap_or_else(|| if host_prefix { "__Host-doorward" } else { "doorward" }.to_owned()),
         cookie_domain,
-        same_site: table.choice("same_site", &same_sites, &[]).unwrap_or(SameSite::Lax),
+        same_site: table.choice("same_site", &same_sites).unwrap_or(SameSite::Lax),
         lifetime: table
             .parse("lifetime", |text| match values::timeout(text)? {
                 long if long > hours(24 * MOST_DAYS) => Err(Reason::new(
@@ -52,7 +52,7 @@ pub(super) fn session(table: Table<'_>, public_url: Option<&Origin>) -> Session 
              or [{ env = \"NAME\" }].",
         );
     }
-    table.close(&[]);
+    table.close();
     session
 }
 

@@ -12,7 +12,7 @@ use crate::http::origin::Origin;
 const OPENID_ONLY: [&str; 4] = ["id_token_algs", "issuer", "par", "post_logout_redirect_uri"];
 
 pub(super) fn is_openid(table: &Table<'_>) -> bool {
-    table.choice("kind", &[("oidc", true), ("oauth2", false)], &[]).unwrap_or(true)
+    table.choice("kind", &[("oidc", true), ("oauth2", false)]).unwrap_or(true)
 }
 
 pub(super) fn kind(table: &Table<'_>, is_openid: bool, insecure: bool) -> ProviderKind {
@@ -60,9 +60,9 @@ pub(super) fn kind(table: &Table<'_>, is_openid: bool, insecure: bool) -> Provid
 /// The code flow by a query, unless something else is written.
 pub(super) fn flow(table: &Table<'_>, name: &str, is_openid: bool) -> (Flow, ResponseMode) {
     let flows = [("code", Flow::Code), ("implicit_form_post", Flow::ImplicitFormPost)];
-    let flow = table.choice("flow", &flows, &[]).unwrap_or(Flow::Code);
+    let flow = table.choice("flow", &flows).unwrap_or(Flow::Code);
     let modes = [("query", ResponseMode::Query), ("form_post", ResponseMode::FormPost)];
-    let mode = table.choice("response_mode", &modes, &[]);
+    let mode = table.choice("response_mode", &modes);
     if flow == Flow::Code {
         return (flow, mode.unwrap_or(ResponseMode::Query));
     }
@@ -90,7 +90,7 @@ pub(super) fn flow(table: &Table<'_>, name: &str, is_openid: bool) -> (Flow, Res
 /// SECURITY: B-03. Where there are several, each comes back to a place of its own unless its answers name their issuer.
 pub(super) fn callback(table: &Table<'_>, name: &str, several: bool, is_openid: bool) -> Callback {
     let callbacks = [("own", Callback::Own), ("shared", Callback::Shared)];
-    let callback = table.choice("callback", &callbacks, &[]);
+    let callback = table.choice("callback", &callbacks);
     let callback = callback.unwrap_or(if several { Callback::Own } else { Callback::Shared });
     if callback == Callback::Shared && several && !is_openid {
         table.problem(

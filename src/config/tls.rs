@@ -12,10 +12,10 @@ pub(super) fn tls(table: Table<'_>) -> Option<Tls> {
     let complete = !certificates.is_empty();
     for more in table.tables("sni").unwrap_or_default() {
         certificates.extend(key_pair(&more));
-        more.close(&[]);
+        more.close();
     }
     let ca = table.path("client_ca");
-    let required = table.choice("client_auth", &[("required", true), ("optional", false)], &[]);
+    let required = table.choice("client_auth", &[("required", true), ("optional", false)]);
     if required.is_some() && ca.is_none() && table.lacks("client_ca") {
         table.missing("client_ca", "Write the PEM file of the authority that signs the certificates of clients.");
     }
@@ -23,11 +23,11 @@ pub(super) fn tls(table: Table<'_>) -> Option<Tls> {
     let tls = Tls {
         certificates,
         client_certificates: ca.map(|ca| ClientCertificates { ca, required: required.unwrap_or(true) }),
-        min_version: table.choice("min_version", &versions, &[]).unwrap_or(TlsVersion::Tls12),
+        min_version: table.choice("min_version", &versions).unwrap_or(TlsVersion::Tls12),
         hsts: table.duration("hsts", seconds(0)),
         redirect_listen: table.list("redirect_listen", listen).unwrap_or_default(),
     };
-    table.close(&[]);
+    table.close();
     complete.then_some(tls)
 }
 

@@ -70,7 +70,7 @@ pub(super) fn options(table: Table<'_>, h2c: bool) -> UpstreamOptions {
         server_name: table.parse("server_name", values::host),
         http2: table.boolean("http2", default.http2) || h2c,
         pass_host: table.boolean("pass_host", default.pass_host),
-        balance: table.choice("balance", &balances, &[]).unwrap_or(default.balance),
+        balance: table.choice("balance", &balances).unwrap_or(default.balance),
         health: table.table("health").map(health),
         eject_after: u32::try_from(table.integer("eject_after", 0..=1_000_000, u64::from(default.eject_after)))
             .unwrap_or(u32::MAX),
@@ -79,7 +79,7 @@ pub(super) fn options(table: Table<'_>, h2c: bool) -> UpstreamOptions {
         queue: usize::try_from(table.integer("queue", 0..=1_000_000, default.queue as u64)).unwrap_or(usize::MAX),
         queue_timeout: table.timeout("queue_timeout", default.queue_timeout),
     };
-    table.close(&[]);
+    table.close();
     options
 }
 
@@ -93,7 +93,7 @@ fn health(table: Table<'_>) -> Health {
         interval,
         timeout: table.timeout("timeout", interval.min(seconds(5))),
     };
-    table.close(&[]);
+    table.close();
     health
 }
 

@@ -41,7 +41,7 @@ const ONLY: [(&str, &[Kind]); 6] = [
 
 /// Of `route`, the rest of which is read already.
 pub(super) fn upstream_auth(table: Table<'_>, route: &Route, providers: &[Provider]) -> UpstreamAuth {
-    let kind = table.choice("kind", &KINDS, &[]).unwrap_or(Kind::None);
+    let kind = table.choice("kind", &KINDS).unwrap_or(Kind::None);
     let provider = provider(&table, kind, route, providers);
     let request = TokenRequest {
         provider: provider.unwrap_or_default(),
@@ -62,7 +62,7 @@ pub(super) fn upstream_auth(table: Table<'_>, route: &Route, providers: &[Provid
             }
         }
     }
-    table.close(&[]);
+    table.close();
     // Never used where anything was reported: nothing with a problem is served.
     match kind {
         _ if !fits => UpstreamAuth::None,

@@ -34,11 +34,7 @@ fn bad(why: &'static str) -> Refusal {
 
 /// `raw` is the request target's path, as sent.
 pub fn admit<'a>(gateway: &Gateway, conn: &Conn, parts: &Parts, raw: &'a str) -> Result<Admitted<'a>, Refusal> {
-    few_headers(gateway, parts)?;
-    method(&parts.method)?;
-    // SECURITY: H-05, H-06. hyper resolves CL beside TE; what it lets pass of TE is refused here.
-    framing_ok(parts)?;
-    looped(&parts.headers, gateway)?;
+    sound(gateway, parts)?;
     let host = authority(parts)?;
     let trusted = gateway.trust.contains(conn.peer);
     if !trusted && let Some(site) = conn.site(host, gateway.epoch) {
@@ -66,6 +62,15 @@ pub fn admit<'a>(gateway: &Gateway, conn: &Conn, parts: &Parts, raw: &'a str) ->
         conn.keep_site(host, gateway.epoch, &site);
     }
     Ok(Admitted { path: path(gateway, &site, raw)?, site, client: seen.client, seen })
+}
+
+/// What holds of every message that comes here, whatever it is about.
+pub(super) fn sound(gateway: &Gateway, parts: &Parts) -> Result<(), Refusal> {
+    few_headers(gateway, parts)?;
+    method(&parts.method)?;
+    // SECURITY: H-05, H-06. hyper resolves CL beside TE; what it lets pass of TE is refused here.
+    framing_ok(parts)?;
+    looped(&parts.headers, gateway)
 }
 
 /// SECURITY: FX-15, M-11. hyper counts too, but not to every number.

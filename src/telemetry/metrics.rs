@@ -78,7 +78,10 @@ impl Metrics {
         let mut registry = Registry::with_prefix("doorward");
         let provider_seconds = Family::new_with_constructor(histogram as fn() -> Histogram);
         let (connections, sessions_active, store_up) = (Gauge::default(), Gauge::default(), Gauge::default());
-        let (logins, refreshes, reloads) = (Family::default(), Family::default(), Family::default());
+        let logins = Family::default();
+        // There from the start: the increase to the first event of a series that was not there before is not seen.
+        let refreshes = counters(["ok", "shared", "rejected", "failed"]);
+        let reloads = counters(["ok", "error"]);
         let (cache_hits, cache_misses) = (Family::default(), Family::default());
         let proxy_headers = Family::default();
         registry.register("connections", "Open client connections", connections.clone());
@@ -317,6 +320,14 @@ fn times(
     Ok(())
 }
 
+fn counters<const N: usize>(outcomes: [&str; N]) -> Family<Labels<1>, Counter> {
+    let family = Family::<Labels<1>, Counter>::default();
+    for outcome in outcomes {
+        drop(family.get_or_create(&[("outcome", outcome.to_owned())]));
+    }
+    family
+}
+
 fn histogram() -> Histogram {
     Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
 }
@@ -350,6 +361,7 @@ mod tests {
             "doorward_overhead_seconds_bucket{le=\"0.0001\",route=\"app\"} 2",
             "doorward_logins_total{provider=\"main\",outcome=\"ok\"} 1",
             "doorward_refreshes_total{outcome=\"ok\"} 1",
+            "doorward_refreshes_total{outcome=\"failed\"} 0",
             "doorward_reloads_total{outcome=\"error\"} 1",
             "doorward_proxy_protocol_total{outcome=\"ok\"} 1",
             "doorward_provider_seconds_count{endpoint=\"token\"} 1",

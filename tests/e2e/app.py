@@ -59,6 +59,11 @@ async def events():
     return StreamingResponse(stream(), media_type="text/event-stream", headers={"cache-control": "no-store"})
 
 
+@app.get("/cookie")
+async def cookie(line: str):
+    return PlainTextResponse("set", headers={"set-cookie": line})
+
+
 @app.websocket("/ws")
 async def echo(socket: WebSocket):
     await socket.accept()

@@ -83,17 +83,18 @@ pub async fn answer(
 ) -> Reply {
     exchange.route = Arc::clone(&gateway.own_counters);
     let narrow = (dialect != Dialect::ExtAuthz).then(|| Narrow::read(parts.uri.query().unwrap_or_default()));
-    let original = if gateway.trusts(exchange.conn.peer) {
-        Original::read(gateway, exchange.conn.peer, parts, dialect, !body.is_end_stream())
-    } else {
-        Err((parts, NOT_TRUSTED))
+    let about = match admit::sound(gateway, &parts) {
+        Err(refusal) => Err(refusal),
+        Ok(()) if !gateway.trusts(exchange.conn.peer) => Err(NOT_TRUSTED),
+        Ok(()) => original::read(gateway, exchange.conn.peer, &parts, dialect),
     };
-    let judged = match &original {
-        Ok(original) => {
+    let judged = match about {
+        Ok(about) => {
+            let original = about.of(parts, !body.is_end_stream());
             exchange.about(dialect.asked(), &original.parts.method, original.parts.uri.path_and_query());
-            judge(gateway, exchange, original, narrow.flatten().as_ref()).await
+            judge(gateway, exchange, &original, narrow.flatten().as_ref()).await
         }
-        Err((parts, refusal)) => Err(not_judged(gateway, exchange, parts, *refusal)),
+        Err(refusal) => Err(not_judged(gateway, exchange, &parts, refusal)),
     };
     match (judged, dialect) {
         (Ok(passed), Dialect::Auth) => {
@@ -153,8 +154,8 @@ pub async fn judge<'a>(
         Verdict::Observe(reason) => refuse::audit_refusal(exchange, rules, "observed", reason),
         verdict => return Err(refuse::turn_away(gateway, exchange, &admitted, rules, parts, verdict).await),
     }
-    if let Some(narrow) = narrow {
-        narrow.admit(gateway, exchange, &admitted, rules, parts)?;
+    if let Some(reply) = narrow.and_then(|narrow| narrow.refuse(gateway, exchange, &admitted, rules, parts)) {
+        return Err(reply);
     }
     // SECURITY: WX-02. Proxies keep `Upgrade` to themselves, not the rest of the handshake.
     let handshake = parts.headers.contains_key(UPGRADE) || parts.headers.contains_key(SEC_WEBSOCKET_KEY);

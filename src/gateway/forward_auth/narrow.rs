@@ -52,23 +52,23 @@ impl Narrow {
         (narrow != Self::default()).then_some(narrow)
     }
 
-    /// Whether somebody is who the proxy wants; else what they get.
-    pub fn admit(
+    /// What somebody gets who is not whom the proxy wants.
+    pub fn refuse(
         &self,
         gateway: &Gateway,
         exchange: &Exchange,
         admitted: &Admitted<'_>,
         rules: &Rules,
         parts: &Parts,
-    ) -> Result<(), Reply> {
+    ) -> Option<Reply> {
         let asker = Asker::new(gateway, exchange, &parts.method, &parts.headers);
         let Some(who) = exchange.who().filter(|who| rules.vouched(*who)) else {
             exchange.decided(Outcome::SignIn);
             let url = login_url(gateway, &admitted.site, &returns::own(gateway, admitted, parts.uri.query()));
-            return Err(asker.unauthorized(false, &url, www_authenticate::challenges(rules, &admitted.site)));
+            return Some(asker.unauthorized(false, &url, www_authenticate::challenges(rules, &admitted.site)));
         };
         if self.holds(who.identity()) {
-            return Ok(());
+            return None;
         }
         exchange.decided(Outcome::Deny);
         audit!(
@@ -83,7 +83,7 @@ impl Narrow {
             Who::Person(session) => Some((session, admitted.site.origin.host())),
             Who::Machine(_) => None,
         };
-        Err(asker.forbidden(signed_in, None))
+        Some(asker.forbidden(signed_in, None))
     }
 
     fn holds(&self, identity: &Identity) -> bool {

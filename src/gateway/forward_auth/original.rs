@@ -56,36 +56,39 @@ pub enum Named {
     No,
 }
 
-impl Original {
-    /// `peer` is trusted.
-    ///
-    /// # Errors
-    /// What cannot be understood, or in two ways; with the head as it came, for whoever answers.
-    pub fn read(
-        gateway: &Gateway,
-        peer: IpAddr,
-        mut parts: Parts,
-        dialect: Dialect,
-        has_body: bool,
-    ) -> Result<Self, (Parts, Refusal)> {
-        let read = match dialect {
-            Dialect::Auth | Dialect::Forward => in_headers(gateway, peer, &parts),
-            Dialect::ExtAuthz => as_it_is(gateway, peer, &parts),
-        };
-        let (method, target, host, client, told) = match read {
-            Ok(read) => read,
-            Err(refusal) => return Err((parts, refusal)),
-        };
-        parts.method = method;
-        parts.uri = Uri::from(target);
-        as_http(&mut parts.headers);
-        Ok(Self { parts, host, scheme: client.scheme, client: client.address, has_body, told })
+/// What a proxy says of the request.
+pub struct About {
+    method: Method,
+    target: PathAndQuery,
+    host: String,
+    scheme: Option<Scheme>,
+    client: IpAddr,
+    told: Told,
+}
+
+impl About {
+    /// `asking`: the head that told it, which has the headers of the request too.
+    pub fn of(self, mut asking: Parts, has_body: bool) -> Original {
+        asking.method = self.method;
+        asking.uri = Uri::from(self.target);
+        as_http(&mut asking.headers);
+        let Self { host, scheme, client, told, .. } = self;
+        Original { parts: asking, host, scheme, client, has_body, told }
     }
 }
 
-type Read = (Method, PathAndQuery, String, Client, Told);
+/// `peer` is trusted.
+///
+/// # Errors
+/// What cannot be understood, or in two ways.
+pub fn read(gateway: &Gateway, peer: IpAddr, asking: &Parts, dialect: Dialect) -> Result<About, Refusal> {
+    match dialect {
+        Dialect::Auth | Dialect::Forward => in_headers(gateway, peer, asking),
+        Dialect::ExtAuthz => as_it_is(gateway, peer, asking),
+    }
+}
 
-fn in_headers(gateway: &Gateway, peer: IpAddr, parts: &Parts) -> Result<Read, Refusal> {
+fn in_headers(gateway: &Gateway, peer: IpAddr, parts: &Parts) -> Result<About, Refusal> {
     let headers = &parts.headers;
     let (mut url_host, mut targets) = (None, Vec::with_capacity(3));
     if let Some(url) = single(headers, &ORIGINAL_URL)? {
@@ -93,9 +96,10 @@ fn in_headers(gateway: &Gateway, peer: IpAddr, parts: &Parts) -> Result<Read, Re
         url_host = host;
         targets.push(target);
     }
-    for name in [&FORWARDED_URI, &ORIGINAL_URI] {
-        targets.extend(single(headers, name)?);
-    }
+    targets.extend(single(headers, &FORWARDED_URI)?);
+    // A second proxy on the way to us may tell of the question itself: an ingress that is asked through itself.
+    let question = parts.uri.path_and_query().map(PathAndQuery::as_str);
+    targets.extend(single(headers, &ORIGINAL_URI)?.filter(|uri| Some(*uri) != question));
     let target = agreed(&targets).ok_or(TWO_PATHS)?;
     let methods = [single(headers, &ORIGINAL_METHOD)?, single(headers, &FORWARDED_METHOD)?];
     let method = agreed(&methods.into_iter().flatten().collect::<Vec<_>>()).ok_or(TWO_METHODS)?;
@@ -108,36 +112,36 @@ fn in_headers(gateway: &Gateway, peer: IpAddr, parts: &Parts) -> Result<Read, Re
         (None, Some(told)) => told.to_owned(),
         (None, None) => sent_host(parts)?,
     };
-    let (address, client) = match (forwarded::real_ip(headers)?, seen.chain.as_deref()) {
+    let (client, named) = match (forwarded::real_ip(headers)?, seen.chain.as_deref()) {
         (None, None) => (seen.client, Named::No),
         (None, Some(_)) => (seen.client, Named::Once),
         (Some(real), None) => (real, Named::Once),
         (Some(real), Some(chain)) if chain.split(", ").any(|hop| hop.parse() == Ok(real)) => (seen.client, Named::Once),
         (Some(real), Some(_)) => (real, Named::Twice),
     };
-    let told = Told { method: method.is_some(), path: target.is_some(), client };
+    let told = Told { method: method.is_some(), path: target.is_some(), client: named };
     let method = method.map_or(Ok(Method::GET), |method| Method::from_bytes(method.as_bytes()));
     let method = method.map_err(|_| bad("the method is none"))?;
-    Ok((method, path_and_query(target.unwrap_or("/"))?, host, Client { address, scheme: seen.proto }, told))
+    let target = path_and_query(target.unwrap_or("/"))?;
+    Ok(About { method, target, host, scheme: seen.proto, client, told })
 }
 
 /// Envoy sends the request itself, below a path of ours. Neither path nor host nor method is read from a header, which a
 /// client could have added; nor is its address from one that Envoy does not set.
-fn as_it_is(gateway: &Gateway, peer: IpAddr, parts: &Parts) -> Result<Read, Refusal> {
+fn as_it_is(gateway: &Gateway, peer: IpAddr, parts: &Parts) -> Result<About, Refusal> {
     let whole = parts.uri.path_and_query().map_or("", PathAndQuery::as_str);
     let rest = whole.strip_prefix(&gateway.own).and_then(|rest| rest.strip_prefix("ext_authz")).ok_or(NO_PATH)?;
     let target = if rest.starts_with('/') { path_and_query(rest) } else { path_and_query(&format!("/{rest}")) }?;
     let seen = forwarded::read(&parts.headers, peer, &gateway.trust)?;
-    let client = if seen.chain.is_some() { Named::Once } else { Named::No };
-    let told = Told { method: true, path: true, client };
-    let client = Client { address: seen.client, scheme: seen.proto };
-    Ok((parts.method.clone(), target, sent_host(parts)?, client, told))
-}
-
-/// Who sent it, and how.
-struct Client {
-    address: IpAddr,
-    scheme: Option<Scheme>,
+    let named = if seen.chain.is_some() { Named::Once } else { Named::No };
+    Ok(About {
+        method: parts.method.clone(),
+        target,
+        host: sent_host(parts)?,
+        scheme: seen.proto,
+        client: seen.client,
+        told: Told { method: true, path: true, client: named },
+    })
 }
 
 /// The host that the question itself was sent to.

@@ -5,7 +5,9 @@ import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
 import { SESSION_COOKIE } from './world.mjs';
 
-export function launch() {
+// `at`: the ports of this machine where some hosts are.
+export function launch(at = {}) {
+  const rules = Object.entries(at).map(([host, port]) => `MAP ${host} 127.0.0.1:${port}`);
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     headless: true,
@@ -17,6 +19,7 @@ export function launch() {
       '--disable-background-networking',
       '--disable-component-update',
       '--disable-sync',
+      ...(rules.length ? [`--host-resolver-rules=${rules.join(', ')}`] : []),
     ],
   });
 }

@@ -12,17 +12,25 @@ export class Jar {
   // { host, name, path, value }; hosts with their ports, as an origin's are.
   cookies = [];
 
+  // `at`: the ports of this machine where some hosts are, as the browser's resolver rules have it.
+  constructor(at = {}) {
+    this.at = at;
+  }
+
   // One request, no redirect followed. `headers: null` sends none of a navigation's.
   async request(url, { method = 'GET', headers = NAVIGATION, form } = {}) {
     const target = new URL(url);
+    const port = this.at[target.hostname];
     const body = form && new URLSearchParams(form).toString();
     const cookie = this.header(target);
     const response = await new Promise((resolve, reject) => {
       const secure = target.protocol === 'https:';
       const request = (secure ? https : http).request(target, {
         method,
+        ...(port && { hostname: '127.0.0.1', port, servername: target.hostname }),
         agent: secure ? overTls : keepAlive,
         headers: {
+          host: target.host,
           ...(cookie && { cookie }),
           ...(form && { 'content-type': 'application/x-www-form-urlencoded' }),
           ...headers,

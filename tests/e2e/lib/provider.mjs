@@ -22,6 +22,7 @@ export const ODD_USER = '"><script>alert(1)</script>';
 const USERS = {
   alice: { email: 'alice@example.test', name: 'Alice Adams', groups: ['admins', 'staff'] },
   bob: { email: 'bob@example.test', name: 'Bob Brown', groups: ['staff'] },
+  nomail: { name: 'No Mail', groups: ['staff'] },
   many: { email: 'many@example.test', name: 'Many Groups', groups: MANY_GROUPS },
   [ODD_USER]: { email: 'odd@example.test', name: 'Ödd\r\nX-Evil: 1', groups: ['a,admins', 'plain', 'two words'] },
 };

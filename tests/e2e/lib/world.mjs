@@ -56,11 +56,7 @@ export async function world({ client = CLIENT, provider: options = {}, backchann
       await w.provider.stop();
     },
 
-    // What the application received, oldest first: { method, path, headers: [[name, value]] }.
-    async appLog() {
-      const text = await readFile(path.join(dir, 'app.log'), 'utf8');
-      return text.split('\n').filter(Boolean).map((line) => JSON.parse(line));
-    },
+    appLog: () => applicationLog(dir),
 
     // Doorward again, on the same ports, with other lines in its configuration.
     async restart(more = {}) {
@@ -142,13 +138,14 @@ export async function world({ client = CLIENT, provider: options = {}, backchann
 }
 
 // One that no browser trusts: whoever visits has to ignore that.
-export async function certificate(dir) {
+export async function certificate(dir, name = 'IP:127.0.0.1') {
   const [cert, key] = [path.join(dir, 'tls.crt'), path.join(dir, 'tls.key')];
   const args = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', key, '-out', cert, '-days', '1'];
-  await promisify(execFile)('openssl', [...args, '-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1']);
+  await promisify(execFile)('openssl', [...args, '-subj', '/CN=doorward', '-addext', `subjectAltName=${name}`]);
   return { cert, key };
 }
 
+// Writes what it gets to app.log in `dir`.
 export function startApplication(port, dir) {
   return start(
     path.join(HERE, '.venv/bin/python'),
@@ -157,7 +154,13 @@ export function startApplication(port, dir) {
   );
 }
 
-async function ok(url) {
+// What the application received, oldest first: { method, path, headers: [[name, value]] }.
+export async function applicationLog(dir) {
+  const text = await readFile(path.join(dir, 'app.log'), 'utf8');
+  return text.split('\n').filter(Boolean).map((line) => JSON.parse(line));
+}
+
+export async function ok(url) {
   return (await fetch(url)).ok;
 }
 

@@ -1,0 +1,64 @@
+//! A docker compose file: command, environment and files of the service that is oauth2-proxy.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::super::options::Options;
+use super::{args, text, texts};
+
+/// Returns the configuration files that its command names.
+pub(super) fn read(
+    document: &Map<String, Value>,
+    file: &str,
+    variables: &mut BTreeMap<String, String>,
+    options: &mut Options,
+) -> Vec<String> {
+    let Some(services) = document.get("services").and_then(Value::as_object) else { return Vec::new() };
+    let is_ours = |name: &str, service: &Value| {
+        let image = text(service.get("image")).unwrap_or_default();
+        name.contains("oauth2-proxy")
+            || name.contains("oauth2_proxy")
+            || image.contains("oauth2-proxy")
+            || image.contains("oauth2_proxy")
+    };
+    let mut wanted = Vec::new();
+    for (_, service) in services.iter().filter(|(name, service)| is_ours(name, service)) {
+        for (name, value) in environment(service.get("environment")) {
+            // `${NAME}` is filled in by compose, from a file that is not here.
+            match value.as_deref().and_then(args::reference) {
+                Some(_) => args::variable(&name, None, file, options),
+                None => args::variable(&name, value.as_deref(), file, options),
+            }
+            variables.extend(value.map(|value| (name, value)));
+        }
+        for listed in texts(service.get("env_file")) {
+            let base = listed.rsplit('/').next().unwrap_or_default().to_owned();
+            wanted.push(base);
+        }
+        for key in ["entrypoint", "command"] {
+            let words = match service.get(key) {
+                Some(Value::String(line)) => args::words(line),
+                list => texts(list),
+            };
+            wanted.extend(args::flags(&words, file, options));
+        }
+    }
+    wanted
+}
+
+/// A mapping, or a list of `NAME=value`; a name alone has its value elsewhere.
+fn environment(value: Option<&Value>) -> Vec<(String, Option<String>)> {
+    match value {
+        Some(Value::Object(map)) => {
+            map.iter().map(|(name, value)| (name.clone(), value.as_str().map(str::to_owned))).collect()
+        }
+        list => {
+            let split = |line: String| match line.split_once('=') {
+                Some((name, value)) => (name.trim().to_owned(), Some(value.to_owned())),
+                None => (line, None),
+            };
+            texts(list).into_iter().map(split).collect()
+        }
+    }
+}

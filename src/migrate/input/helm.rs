@@ -1,0 +1,171 @@
+//! The values of oauth2-proxy's Helm chart, and what the chart makes of them.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::super::keys::{self, Key};
+use super::super::options::{Given, Layer, Note, Options};
+use super::{args, legacy, text, texts};
+
+/// Whether these are values for the chart, also as the values of a sub-chart.
+pub(super) fn is(map: &Map<String, Value>) -> bool {
+    let has = |map: &Map<String, Value>| {
+        let of_config = |config: &Value| {
+            ["clientID", "configFile", "existingSecret", "cookieSecret", "emailDomains"]
+                .iter()
+                .any(|key| config.get(*key).is_some())
+        };
+        !map.contains_key("apiVersion")
+            && (map.get("config").is_some_and(of_config)
+                || map.contains_key("alphaConfig")
+                || map.contains_key("extraArgs"))
+    };
+    has(map) || map.get("oauth2-proxy").and_then(Value::as_object).is_some_and(has)
+}
+
+/// Returns structured configurations that are in them.
+pub(super) fn read(
+    map: &Map<String, Value>,
+    file: &str,
+    variables: &mut BTreeMap<String, String>,
+    options: &mut Options,
+) -> Result<Vec<(Map<String, Value>, String)>, Note> {
+    let values = Value::Object(map.get("oauth2-proxy").and_then(Value::as_object).unwrap_or(map).clone());
+    let at = |path: &str| values.pointer(path);
+    let is_structured = text(at("/alphaConfig/enabled")) == Some("true");
+    let give = |name: &str, values: Vec<String>, options: &mut Options| {
+        if let Some(key) = keys::named(name) {
+            options.give(key, Given { values, layer: Layer::File, file: file.to_owned(), variable: None });
+        }
+    };
+    if !is_structured {
+        // What the chart's own command line says.
+        give("http_address", vec!["0.0.0.0:4180".to_owned()], options);
+    }
+    match text(at("/config/configFile")).filter(|body| !body.trim().is_empty()) {
+        Some(body) => {
+            let name = format!("config.configFile in {file}");
+            let table = legacy::parse(body).map_err(|what| Note::new("", format!("{name}: {what}")))?;
+            legacy::read(&table, &name, options);
+        }
+        None => {
+            // The chart's defaults.
+            let domains = at("/config/emailDomains").map_or_else(|| vec!["*".to_owned()], |list| texts(Some(list)));
+            give("email_domains", domains, options);
+            if !is_structured {
+                let upstreams = at("/config/upstreams")
+                    .map_or_else(|| vec!["file:///dev/null".to_owned()], |list| texts(Some(list)));
+                give("upstreams", upstreams, options);
+            }
+        }
+    }
+    secrets(&values, file, options);
+    redis(&values, file, variables, options);
+    for variable in at("/extraEnv").and_then(Value::as_array).into_iter().flatten() {
+        let Some(name) = text(variable.get("name")) else { continue };
+        let value = text(variable.get("value"));
+        args::variable(name, value, file, options);
+        variables.extend(value.map(|value| (name.to_owned(), value.to_owned())));
+    }
+    let words = match at("/extraArgs") {
+        Some(Value::Object(map)) => map.iter().map(|(flag, value)| word(flag, value)).collect(),
+        list => texts(list),
+    };
+    args::flags(&words, file, options);
+    google(&values, file, options);
+    emails(&values, options);
+    for host in texts(at("/ingress/hosts")) {
+        let scheme = if at("/ingress/tls").is_some() { "https" } else { "http" };
+        options.own_origins.push(format!("{scheme}://{host}"));
+    }
+    if text(at("/htpasswdFile/enabled")) == Some("true") {
+        give("htpasswd_file", vec!["users.txt".to_owned()], options);
+    }
+    let structured = at("/alphaConfig/configData").and_then(Value::as_object).filter(|_| is_structured);
+    Ok(structured.map(|map| (map.clone(), format!("alphaConfig in {file}"))).into_iter().collect())
+}
+
+fn word(flag: &str, value: &Value) -> String {
+    match value {
+        Value::Null => format!("--{flag}"),
+        Value::Array(_) => format!("--{flag}={}", texts(Some(value)).join(",")),
+        value => format!("--{flag}={}", value.as_str().unwrap_or_default()),
+    }
+}
+
+/// The chart puts these into a Secret, and from there into variables.
+fn secrets(values: &Value, file: &str, options: &mut Options) {
+    let of_secret = [
+        ("clientID", "OAUTH2_PROXY_CLIENT_ID"),
+        ("clientSecret", "OAUTH2_PROXY_CLIENT_SECRET"),
+        ("cookieSecret", "OAUTH2_PROXY_COOKIE_SECRET"),
+    ];
+    if text(values.get("proxyVarsAsSecrets")) == Some("false") {
+        return;
+    }
+    let has_secret = text(values.pointer("/config/existingSecret")).is_some();
+    for (key, variable) in of_secret {
+        let value = text(values.pointer(&format!("/config/{key}"))).filter(|_| !has_secret);
+        if value.is_some() || has_secret {
+            args::variable(variable, value, file, options);
+        }
+    }
+}
+
+fn redis(values: &Value, file: &str, variables: &mut BTreeMap<String, String>, options: &mut Options) {
+    let Some(storage) = values.get("sessionStorage") else { return };
+    if text(storage.get("type")) != Some("redis") {
+        return;
+    }
+    args::variable("OAUTH2_PROXY_SESSION_STORE_TYPE", Some("redis"), file, options);
+    let at = |path: &str| storage.pointer(&format!("/redis/{path}"));
+    let mut set = |name: &str, value: Option<&str>| {
+        args::variable(name, value, file, options);
+        variables.extend(value.map(|value| (name.to_owned(), value.to_owned())));
+    };
+    if text(at("password")).is_some_and(|p| !p.is_empty()) || text(at("existingSecret")).is_some_and(|s| !s.is_empty())
+    {
+        set("OAUTH2_PROXY_REDIS_PASSWORD", None);
+    }
+    match text(at("clientType")).unwrap_or("standalone") {
+        "cluster" => {
+            set("OAUTH2_PROXY_REDIS_USE_CLUSTER", Some("true"));
+            set("OAUTH2_PROXY_REDIS_CLUSTER_CONNECTION_URLS", Some(&texts(at("cluster/connectionUrls")).join(",")));
+        }
+        "sentinel" => {
+            set("OAUTH2_PROXY_REDIS_USE_SENTINEL", Some("true"));
+            set("OAUTH2_PROXY_REDIS_SENTINEL_MASTER_NAME", text(at("sentinel/masterName")));
+            set("OAUTH2_PROXY_REDIS_SENTINEL_CONNECTION_URLS", Some(&texts(at("sentinel/connectionUrls")).join(",")));
+            if text(at("sentinel/password")).is_some_and(|p| !p.is_empty()) {
+                set("OAUTH2_PROXY_REDIS_SENTINEL_PASSWORD", None);
+            }
+        }
+        // The chart works out the address of its own Redis where none is written.
+        _ => {
+            set("OAUTH2_PROXY_REDIS_CONNECTION_URL", text(at("standalone/connectionUrl")).filter(|url| !url.is_empty()))
+        }
+    }
+}
+
+fn google(values: &Value, file: &str, options: &mut Options) {
+    let Some(google) = values.pointer("/config/google") else { return };
+    for (name, key) in [
+        ("adminEmail", "google_admin_email"),
+        ("groups", "google_groups"),
+        ("targetPrincipal", "google_target_principal"),
+    ] {
+        let key: Option<&'static Key> = keys::named(key);
+        let values = texts(google.get(name));
+        if let Some(key) = key.filter(|_| !values.is_empty()) {
+            options.give(key, Given { values, layer: Layer::Flag, file: file.to_owned(), variable: None });
+        }
+    }
+}
+
+fn emails(values: &Value, options: &mut Options) {
+    let Some(list) = text(values.pointer("/authenticatedEmailsFile/restricted_access")) else { return };
+    if text(values.pointer("/authenticatedEmailsFile/enabled")) == Some("true") {
+        options.emails.extend(list.lines().map(str::trim).filter(|line| line.contains('@')).map(str::to_owned));
+    }
+}

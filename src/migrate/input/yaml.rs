@@ -1,0 +1,158 @@
+//! YAML documents as trees of text: every scalar keeps its spelling. Bounded: nothing nests deeper than `DEEPEST`, and all
+//! nodes together, those that aliases repeat included, are at most `NODES`.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Parser, ScalarStyle};
+use serde_json::{Map, Value};
+
+const DEEPEST: usize = 64;
+const NODES: usize = 100_000;
+
+/// All documents of a stream, empty ones left out. Plain `null`, `~` and nothing are `Null`, all other scalars strings.
+pub(super) fn documents(text: &str) -> Result<Vec<Value>, String> {
+    let mut builder = Builder::default();
+    for event in Parser::new_from_str(text) {
+        // SECURITY: ZX-06: the parser's own message may repeat what it could not read, a secret perhaps.
+        let (event, span) = event.map_err(|e| format!("is not valid YAML (line {})", e.marker().line()))?;
+        builder.take(event).map_err(|what| format!("{what} (line {})", span.start.line()))?;
+    }
+    Ok(builder.documents)
+}
+
+/// A collection that is not closed yet.
+enum Open {
+    Sequence(Vec<Value>),
+    /// `key`: read, and its value not yet.
+    Mapping(Map<String, Value>, Option<String>),
+}
+
+#[derive(Default)]
+struct Builder {
+    documents: Vec<Value>,
+    /// With the anchor of each.
+    open: Vec<(Open, usize)>,
+    anchors: HashMap<usize, (Value, usize)>,
+    nodes: usize,
+}
+
+impl Builder {
+    fn take(&mut self, event: Event<'_>) -> Result<(), &'static str> {
+        match event {
+            Event::Scalar(text, style, anchor, _) => {
+                let is_null = style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
+                let value = if is_null { Value::Null } else { Value::String(text.into_owned()) };
+                self.add(value, 1, anchor)
+            }
+            Event::SequenceStart(anchor, _) => self.begin(Open::Sequence(Vec::new()), anchor),
+            Event::MappingStart(anchor, _) => self.begin(Open::Mapping(Map::new(), None), anchor),
+            Event::SequenceEnd | Event::MappingEnd => {
+                let Some((open, anchor)) = self.open.pop() else { return Ok(()) };
+                let value = match open {
+                    Open::Sequence(items) => Value::Array(items),
+                    Open::Mapping(map, _) => Value::Object(map),
+                };
+                self.add(value, 1, anchor)
+            }
+            Event::Alias(id) => {
+                let (value, size) = self.anchors.get(&id).cloned().ok_or("names an anchor that is not complete")?;
+                self.add(value, size, 0)
+            }
+            Event::DocumentStart(_) => {
+                self.anchors.clear();
+                Ok(())
+            }
+            Event::DocumentEnd | Event::StreamStart | Event::StreamEnd | Event::Nothing => Ok(()),
+        }
+    }
+
+    fn begin(&mut self, open: Open, anchor: usize) -> Result<(), &'static str> {
+        if self.open.len() >= DEEPEST {
+            return Err("is nested too deeply");
+        }
+        self.open.push((open, anchor));
+        Ok(())
+    }
+
+    /// `size`: how many nodes it is worth.
+    fn add(&mut self, value: Value, size: usize, anchor: usize) -> Result<(), &'static str> {
+        self.nodes = self.nodes.saturating_add(size);
+        if self.nodes > NODES {
+            return Err("has too many nodes, those that its aliases repeat included");
+        }
+        if anchor != 0 {
+            self.anchors.insert(anchor, (value.clone(), count(&value)));
+        }
+        match self.open.last_mut() {
+            None if value.is_null() => {}
+            None => self.documents.push(value),
+            Some((Open::Sequence(items), _)) => items.push(value),
+            Some((Open::Mapping(map, key), _)) => match key.take() {
+                None => *key = Some(if let Value::String(text) = value { text } else { String::new() }),
+                Some(name) if name == "<<" => merge(map, value),
+                Some(name) => drop(map.insert(name, value)),
+            },
+        }
+        Ok(())
+    }
+}
+
+/// `<<`: what is written beside it wins, whichever comes first.
+fn merge(map: &mut Map<String, Value>, value: Value) {
+    match value {
+        Value::Object(other) => {
+            for (name, value) in other {
+                map.entry(name).or_insert(value);
+            }
+        }
+        Value::Array(items) => items.into_iter().for_each(|item| merge(map, item)),
+        _ => {}
+    }
+}
+
+fn count(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(items) => items.iter().map(count).sum(),
+        Value::Object(map) => map.values().map(count).sum(),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn scalars_keep_their_spelling() {
+        let text = "a: 0.10\nb: true\nc:\nd: ~\ne: \"\"\nf: |-\n  x\n  y\n---\n- 1\n---\n";
+        let want = [json!({"a": "0.10", "b": "true", "c": null, "d": null, "e": "", "f": "x\ny"}), json!(["1"])];
+        assert_eq!(documents(text).unwrap(), want);
+    }
+
+    #[test]
+    fn anchors_and_merges() {
+        let text = "x: &x {a: 1, b: 2}\ny:\n  <<: *x\n  b: 3\nz: [*x]\n";
+        let want = json!({"x": {"a": "1", "b": "2"}, "y": {"a": "1", "b": "3"}, "z": [{"a": "1", "b": "2"}]});
+        assert_eq!(documents(text).unwrap(), [want]);
+    }
+
+    #[test]
+    fn what_explodes_is_refused() {
+        let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for n in 1..8 {
+            let before = format!("*a{}, ", n - 1).repeat(10);
+            bomb += &format!("a{n}: &a{n} [{before}]\n");
+        }
+        assert!(documents(&bomb).unwrap_err().contains("too many nodes"));
+        assert!(documents(&"[".repeat(100_000)).is_err());
+        assert!(documents(&format!("{}x", "- ".repeat(200))).is_err());
+    }
+
+    #[test]
+    fn zx_06_a_broken_document_is_not_repeated() {
+        let error = documents("a: \"hunter2\nb: c: d\n").unwrap_err();
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}

@@ -1,0 +1,65 @@
+//! From what was asked of oauth2-proxy to a configuration of Doorward: one file a topic. What changes meaning is a warning;
+//! what would let in somebody who was kept out, or could not work, is a refusal.
+
+mod headers;
+mod paths;
+mod people;
+mod provider;
+mod redis;
+mod routes;
+mod server;
+mod session;
+mod tokens;
+mod upstreams;
+mod values;
+
+use super::options::{Note, Options};
+use super::output::{Draft, Section};
+
+/// What becomes of it.
+pub(super) struct Outcome {
+    pub(super) draft: Draft,
+    pub(super) warnings: Vec<Note>,
+    pub(super) refusals: Vec<Note>,
+}
+
+/// What one topic leaves to the next.
+struct Context {
+    options: Options,
+    draft: Draft,
+    /// The host of `public_url`.
+    host: String,
+    prefix: String,
+    is_https: bool,
+    is_openid: bool,
+    cookie_domain: Option<String>,
+    /// `[route.machine]` of every protected route.
+    machine: Option<Section>,
+    /// The names of `[issuer.NAME]` sections.
+    issuers: Vec<String>,
+}
+
+pub(super) fn map(options: Options, public_url: Option<&str>) -> Outcome {
+    let mut c = Context {
+        options,
+        draft: Draft::default(),
+        host: String::new(),
+        prefix: String::new(),
+        is_https: true,
+        is_openid: true,
+        cookie_domain: None,
+        machine: None,
+        issuers: Vec::new(),
+    };
+    server::map(&mut c, public_url);
+    provider::map(&mut c);
+    session::map(&mut c);
+    tokens::map(&mut c);
+    people::map(&mut c);
+    routes::map(&mut c);
+    let mut warnings = std::mem::take(&mut c.options.notes);
+    // Where a topic has said more about a key, that is enough.
+    let lost = c.options.lost();
+    warnings.extend(lost.into_iter().filter(|note| c.options.refusals.iter().all(|refusal| refusal.key != note.key)));
+    Outcome { draft: c.draft, warnings, refusals: c.options.refusals }
+}

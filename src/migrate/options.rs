@@ -1,0 +1,187 @@
+//! What was asked of oauth2-proxy, whichever way it was written: every key that is given, with its values and where they
+//! come from; and what only the structured configuration can say.
+
+use std::collections::BTreeMap;
+
+use super::keys::{self, Fate, Key};
+
+/// Later ones win.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Layer {
+    File,
+    Variable,
+    Flag,
+    Structured,
+}
+
+/// The values of one key.
+#[derive(Clone, Debug)]
+pub(super) struct Given {
+    pub(super) values: Vec<String>,
+    pub(super) layer: Layer,
+    /// The file it stands in.
+    pub(super) file: String,
+    /// The variable that holds the value where Doorward will run. `values` is empty where only it knows.
+    pub(super) variable: Option<String>,
+}
+
+/// One upstream, as the structured configuration has them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Upstream {
+    pub(super) id: String,
+    pub(super) path: String,
+    pub(super) rewrite: String,
+    pub(super) uri: String,
+    pub(super) is_static: bool,
+    pub(super) pass_host: Option<String>,
+    pub(super) timeout: Option<String>,
+    pub(super) disable_keep_alives: bool,
+}
+
+/// A header to be set, from one claim.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Header {
+    pub(super) name: String,
+    pub(super) claim: String,
+    pub(super) prefix: String,
+}
+
+/// A host that ingress-nginx protects by asking oauth2-proxy.
+#[derive(Clone, Debug)]
+pub(super) struct IngressHost {
+    pub(super) ingress: String,
+    pub(super) host: String,
+}
+
+/// Something to tell whoever migrates. `key` is empty where it is about the whole.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Note {
+    pub key: String,
+    pub text: String,
+}
+
+impl Note {
+    pub fn new(key: &str, text: impl Into<String>) -> Self {
+        Self { key: key.to_owned(), text: text.into() }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Options {
+    given: BTreeMap<&'static str, Given>,
+    /// The structured configuration speaks of these; its defaults then hold in place of the others'.
+    pub(super) structured: bool,
+    pub(super) upstreams: Option<Vec<Upstream>>,
+    pub(super) request_headers: Option<Vec<Header>>,
+    pub(super) response_headers: Option<Vec<Header>>,
+    /// Parameters of the sign-in request.
+    pub(super) parameters: Vec<(String, String)>,
+    /// Addresses of a list that was given as a file of its own.
+    pub(super) emails: Vec<String>,
+    pub(super) ingress_hosts: Vec<IngressHost>,
+    /// Where oauth2-proxy itself is reached: origins.
+    pub(super) own_origins: Vec<String>,
+    pub(super) notes: Vec<Note>,
+    /// What makes the whole impossible.
+    pub(super) refusals: Vec<Note>,
+}
+
+impl Options {
+    /// A later layer replaces an earlier one, as does a later file of the same layer. Values of one file add up
+    /// (`--upstream` twice) where the key is a list.
+    pub(super) fn give(&mut self, key: &'static Key, given: Given) {
+        match self.given.get_mut(key.name) {
+            Some(there) if there.layer > given.layer => {}
+            Some(there) if there.layer == Layer::Flag && given.layer == Layer::Flag && there.file == given.file => {
+                if key.kind == keys::Kind::List {
+                    there.values.extend(given.values)
+                } else {
+                    *there = given
+                }
+            }
+            _ => drop(self.given.insert(key.name, given)),
+        }
+    }
+
+    pub(super) fn warn(&mut self, key: &str, text: impl Into<String>) {
+        let note = Note::new(key, text);
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    pub(super) fn refuse(&mut self, key: &str, text: impl Into<String>) {
+        let note = Note::new(key, text);
+        if !self.refusals.contains(&note) {
+            self.refusals.push(note);
+        }
+    }
+
+    pub(super) fn given(&self, name: &str) -> Option<&Given> {
+        self.given.get(name)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.given.is_empty() && !self.structured
+    }
+
+    /// What is written, unless it is empty.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.given.get(name)?.values.first().map(|text| text.trim()).filter(|text| !text.is_empty())
+    }
+
+    /// Every value that is not empty.
+    pub(super) fn list(&self, name: &str) -> Vec<String> {
+        let values = self.given.get(name).map(|given| given.values.as_slice()).unwrap_or_default();
+        values.iter().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).collect()
+    }
+
+    pub(super) fn flag(&self, name: &str, default: bool) -> bool {
+        match self.text(name) {
+            // As Go's strconv.ParseBool has them.
+            Some("1" | "t" | "T" | "true" | "TRUE" | "True") => true,
+            Some(_) => false,
+            None => default,
+        }
+    }
+
+    /// The file and the name that a comment of the output gives.
+    pub(super) fn origin(&self, name: &str) -> String {
+        match self.given.get(name) {
+            Some(Given { layer: Layer::Variable, variable: Some(variable), .. }) => variable.clone(),
+            Some(Given { layer: Layer::Flag, .. }) => {
+                let flag = keys::named(name).map_or("", |key| key.flag);
+                format!("--{}", if flag.is_empty() { name.replace('_', "-") } else { flag.to_owned() })
+            }
+            _ => name.to_owned(),
+        }
+    }
+
+    /// What is given and not carried over, with the reasons: `Fate::Without` of each key.
+    pub(super) fn lost(&self) -> Vec<Note> {
+        let lost = |(name, given): (&&'static str, &Given)| {
+            let Fate::Without(same, why) = keys::named(name)?.fate else { return None };
+            let written = given.values.join(",");
+            let nothing = given.variable.is_none() && written.is_empty();
+            (!nothing && !is_same(&written, same)).then(|| Note::new(name, format!("not carried over: {why}")))
+        };
+        self.given.iter().filter_map(lost).collect()
+    }
+
+    /// Whether something of a file of this name was read, as part of another.
+    pub(super) fn given_in(&self, base: &str) -> bool {
+        self.given.values().any(|given| given.file.split(' ').next() == Some(base))
+    }
+}
+
+fn is_same(written: &str, same: &str) -> bool {
+    let truth = |text: &str| match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    };
+    let trimmed = written.trim();
+    trimmed.eq_ignore_ascii_case(same)
+        || truth(trimmed).is_some_and(|is| Some(is) == truth(same))
+        || same == "0" && matches!(trimmed, "0s" | "0h" | "0m")
+}

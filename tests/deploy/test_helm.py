@@ -1,0 +1,127 @@
+"""deploy/helm/doorward: what Helm itself makes of the chart, with default, minimal and full values."""
+
+import copy
+import json
+import logging
+import pathlib
+import tempfile
+import tomllib
+import unittest
+
+import helm_python as helm
+import yaml
+
+from support import DEPLOY, documents, doorward_check, named, restricted, run, validate
+
+CHART = DEPLOY / "helm/doorward"
+HERE = pathlib.Path(__file__).parent
+VALUES = {
+    "default": {"secret": {"existing": "doorward-secrets"}},
+    "minimal": yaml.safe_load((HERE / "values-minimal.yaml").read_text()),
+    "full": yaml.safe_load((HERE / "values-full.yaml").read_text()),
+}
+
+
+def render(values):
+    with helm.Chart.load(CHART) as chart:
+        rendered = chart.render(values, name="door", namespace="doorward")
+    notes = rendered.pop("doorward/templates/NOTES.txt")
+    return [o for text in rendered.values() for o in documents(text)], notes
+
+
+def certificate(directory):
+    key, crt = directory / "tls.key", directory / "tls.crt"
+    run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
+         "-subj", "/CN=app.example.com", "-addext", "subjectAltName=DNS:app.example.com", "-keyout", key, "-out", crt])
+    return crt.read_text(), key.read_text()
+
+
+class Helm(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.rendered = {name: render(values) for name, values in VALUES.items()}
+
+    def test_lint_finds_no_error_and_no_warning(self):
+        for name, values in VALUES.items():
+            with self.subTest(name):
+                found = helm.lint(CHART, values=values, strict=True)
+                self.assertEqual([m for m in found["messages"] if m["severity"] > 1], [])
+                self.assertEqual(found["errors"], [])
+
+    def test_every_object_is_valid_and_named_once(self):
+        for name, (objects, _) in self.rendered.items():
+            with self.subTest(name):
+                validate(objects)
+                names = [(o["kind"], o["metadata"]["name"]) for o in objects]
+                self.assertEqual(len(names), len(set(names)))
+
+    def test_what_is_off_is_not_there_and_what_is_on_is(self):
+        kinds = {name: {o["kind"] for o in objects} for name, (objects, _) in self.rendered.items()}
+        self.assertEqual(kinds["minimal"], {"ConfigMap", "Deployment", "Pod", "Service"})
+        self.assertEqual(
+            kinds["default"], kinds["minimal"] | {"NetworkPolicy", "PodDisruptionBudget", "ServiceAccount"}
+        )
+        more = {"HTTPRoute", "HorizontalPodAutoscaler", "Ingress", "PrometheusRule", "Secret", "ServiceMonitor"}
+        self.assertEqual(kinds["full"], kinds["default"] | more)
+
+    def test_pods_are_restricted_and_given_longer_than_a_drain(self):
+        for name, (objects, _) in self.rendered.items():
+            with self.subTest(name):
+                pod = named(objects, "Deployment")["spec"]["template"]["spec"]
+                restricted(pod)
+                restricted(named(objects, "Pod")["spec"])
+                drain = VALUES[name].get("drain", {"timeoutSeconds": 30})["timeoutSeconds"]
+                self.assertGreater(pod["terminationGracePeriodSeconds"], drain)
+
+    def test_the_configuration_passes_doorward_check_with_the_variables_of_the_pod(self):
+        with tempfile.TemporaryDirectory() as directory:
+            shown = certificate(pathlib.Path(directory))
+        for name, (objects, _) in self.rendered.items():
+            with self.subTest(name):
+                toml = [o["data"]["doorward.toml"] for o in objects if "doorward.toml" in o.get("data", {})]
+                containers = named(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+                env = {v["name"]: v["value"] for v in containers[0]["env"]}
+                self.assertIn("the configuration is valid", doorward_check(toml[0], env, shown))
+
+    def test_alerts_and_dashboard_are_those_of_the_repository(self):
+        objects, _ = self.rendered["full"]
+        alerts = yaml.safe_load((DEPLOY / "prometheus/alerts.yaml").read_text())
+        self.assertEqual(named(objects, "PrometheusRule")["spec"], alerts)
+        dashboard = named(objects, "ConfigMap", "sso-dashboard")["data"]["doorward.json"]
+        self.assertEqual(json.loads(dashboard), json.loads((DEPLOY / "grafana/doorward.json").read_text()))
+
+    def test_the_default_configuration_is_toml_without_secrets(self):
+        with helm.Chart.load(CHART) as chart:
+            toml = tomllib.loads(chart.values["config"])
+        self.assertEqual(set(toml["provider"]["main"]["client_secret"]), {"file"})
+
+    def test_wrong_values_are_refused(self):
+        wrong = {
+            "an unknown value": {"replica": 2},
+            "an unknown value inside": {"image": {"name": "x"}},
+            "text for a number": {"replicas": "two"},
+            "no configuration": {"config": ""},
+            "a pull policy that is none": {"image": {"pullPolicy": "Sometimes"}},
+            "a tag in place of a digest": {"image": {"digest": "latest"}},
+            "a port that is none": {"service": {"port": 70000}},
+            "a secret that is no text": {"secret": {"data": {"client-secret": 1}}},
+            "a name that is none": {"fullnameOverride": "Not_A_Name"},
+        }
+        for name, values in wrong.items():
+            with self.subTest(name), self.assertRaises(helm.HelmError):
+                render({**VALUES["default"], **values})
+
+    def test_missing_secrets_and_gateways_are_refused_with_what_to_do(self):
+        with self.assertRaisesRegex(helm.HelmError, "set secret.existing to a Secret"):
+            render({})
+        with self.assertRaisesRegex(helm.HelmError, "name the Gateway"):
+            render({**VALUES["default"], "httpRoute": {"enabled": True}})
+
+    def test_notes_warn_of_replicas_that_share_nothing(self):
+        self.assertNotIn("WARNING", self.rendered["full"][1])
+        values = copy.deepcopy(VALUES["default"])
+        values["config"] = yaml.safe_load((CHART / "values.yaml").read_text())["config"].replace("redis", "x")
+        self.assertIn("WARNING", render({**values, "replicas": 2})[1])
+
+
+logging.getLogger("helm").setLevel(logging.ERROR)

@@ -1,0 +1,90 @@
+"""deploy/kubernetes: what kustomize makes of it."""
+
+import re
+import tomllib
+import unittest
+
+import yaml
+
+from support import DEPLOY, doorward_check, kustomize, named, restricted, seconds, validate
+
+HERE = DEPLOY / "kubernetes"
+
+
+def of(objects, kind):
+    return [o for o in objects if o["kind"] == kind]
+
+
+class Kubernetes(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        directories = sorted(file.parent for file in HERE.rglob("kustomization.yaml"))
+        cls.built = {str(d.relative_to(HERE)): kustomize(d) for d in directories}
+
+    def each(self, test):
+        for directory, objects in self.built.items():
+            with self.subTest(directory):
+                test(directory, objects)
+
+    def test_every_directory_builds_and_every_object_is_valid(self):
+        self.assertGreaterEqual(len(self.built), 11)
+        self.each(lambda _, objects: validate(objects))
+
+    def test_examples_outside_of_kustomize_are_valid(self):
+        validate([yaml.safe_load((HERE / "base/secret.example.yaml").read_text())])
+        values = yaml.safe_load((HERE / "gateway-api/istio/istiod-values.yaml").read_text())
+        validate([{"apiVersion": "mesh.istio.io/v1alpha1", "kind": "MeshConfig", "spec": values["meshConfig"]}])
+        providers = {p["name"] for p in values["meshConfig"]["extensionProviders"]}
+        policy = named(self.built["gateway-api/istio"], "AuthorizationPolicy")
+        self.assertIn(policy["spec"]["provider"]["name"], providers)
+
+    def test_pods_are_restricted_and_given_longer_than_a_drain(self):
+        def test(_, objects):
+            for deployment in of(objects, "Deployment"):
+                pod = deployment["spec"]["template"]["spec"]
+                restricted(pod)
+                server = tomllib.loads(named(objects, "ConfigMap")["data"]["doorward.toml"])["server"]
+                drain = seconds(server["drain_delay"]) + seconds(server.get("drain_timeout", "30s"))
+                self.assertGreater(pod["terminationGracePeriodSeconds"], drain)
+
+        self.each(test)
+
+    def test_selectors_find_the_pods_and_ports_have_names_that_exist(self):
+        def test(_, objects):
+            for deployment in of(objects, "Deployment"):
+                template = deployment["spec"]["template"]
+                labels = template["metadata"]["labels"].items()
+                ports = {p["name"] for c in template["spec"]["containers"] for p in c.get("ports", [])}
+                for service in of(objects, "Service"):
+                    self.assertLessEqual(service["spec"]["selector"].items(), labels)
+                    self.assertLessEqual({p["targetPort"] for p in service["spec"]["ports"]}, ports)
+                for policy in of(objects, "NetworkPolicy"):
+                    self.assertLessEqual(policy["spec"]["podSelector"]["matchLabels"].items(), labels)
+                    self.assertLessEqual({p["port"] for r in policy["spec"]["ingress"] for p in r["ports"]}, ports)
+
+        self.each(test)
+
+    def test_no_service_shows_the_admin_listener_but_the_one_for_prometheus(self):
+        def test(directory, objects):
+            for service in of(objects, "Service"):
+                if any(p["targetPort"] in ("admin", 9180) for p in service["spec"]["ports"]):
+                    self.assertEqual((directory, service["spec"]["clusterIP"]), ("monitoring", "None"))
+
+        self.each(test)
+
+    def test_services_of_doorward_that_other_objects_name_exist(self):
+        def test(_, objects):
+            if not of(objects, "Deployment"):
+                return
+            served = {service["metadata"]["name"] for service in of(objects, "Service")}
+            asked = set(re.findall(r"([-a-z]+)\.doorward\.svc\.cluster\.local", yaml.safe_dump_all(objects)))
+            self.assertLessEqual(asked, served)
+            for grant in of(objects, "ReferenceGrant"):
+                self.assertIn(grant["spec"]["to"][0]["name"], served)
+
+        self.each(test)
+
+    def test_every_configuration_passes_doorward_check(self):
+        for file in sorted(HERE.rglob("doorward.toml")):
+            with self.subTest(str(file.relative_to(HERE))):
+                self.assertIn("the configuration is valid", doorward_check(file.read_text()))
