@@ -1,9 +1,10 @@
 //! What was asked of oauth2-proxy, whichever way it was written: every key that is given, with its values and where they
 //! come from; and what only the structured configuration can say.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::keys::{self, Fate, Key};
+use super::keys::{self, Fate, Key, Kind};
 
 /// Later ones win.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -69,6 +70,8 @@ impl Note {
 #[derive(Debug, Default)]
 pub(super) struct Options {
     given: BTreeMap<&'static str, Given>,
+    /// Those that have said something.
+    used: RefCell<BTreeSet<String>>,
     /// The structured configuration speaks of these; its defaults then hold in place of the others'.
     pub(super) structured: bool,
     pub(super) upstreams: Option<Vec<Upstream>>,
@@ -93,7 +96,7 @@ impl Options {
         match self.given.get_mut(key.name) {
             Some(there) if there.layer > given.layer => {}
             Some(there) if there.layer == Layer::Flag && given.layer == Layer::Flag && there.file == given.file => {
-                if key.kind == keys::Kind::List {
+                if key.kind == Kind::List {
                     there.values.extend(given.values)
                 } else {
                     *there = given
@@ -137,6 +140,7 @@ impl Options {
     }
 
     pub(super) fn flag(&self, name: &str, default: bool) -> bool {
+        self.mark(name);
         match self.text(name) {
             // As Go's strconv.ParseBool has them.
             Some("1" | "t" | "T" | "true" | "TRUE" | "True") => true,
@@ -145,8 +149,14 @@ impl Options {
         }
     }
 
-    /// The file and the name that a comment of the output gives.
+    /// It has said something, if only what is so anyway.
+    pub(super) fn mark(&self, name: &str) {
+        self.used.borrow_mut().insert(name.to_owned());
+    }
+
+    /// What a comment of the output calls the key; it counts as used.
     pub(super) fn origin(&self, name: &str) -> String {
+        self.mark(name);
         match self.given.get(name) {
             Some(Given { layer: Layer::Variable, variable: Some(variable), .. }) => variable.clone(),
             Some(Given { layer: Layer::Flag, .. }) => {
@@ -157,13 +167,23 @@ impl Options {
         }
     }
 
-    /// What is given and not carried over, with the reasons: `Fate::Without` of each key.
+    /// What is given and not carried over, with the reasons: `Fate::Without` of each key; and what had nothing to say.
     pub(super) fn lost(&self) -> Vec<Note> {
         let lost = |(name, given): (&&'static str, &Given)| {
-            let Fate::Without(same, why) = keys::named(name)?.fate else { return None };
             let written = given.values.join(",");
-            let nothing = given.variable.is_none() && written.is_empty();
-            (!nothing && !is_same(&written, same)).then(|| Note::new(name, format!("not carried over: {why}")))
+            if given.variable.is_none() && written.is_empty() {
+                return None;
+            }
+            let told = || self.notes.iter().chain(&self.refusals).any(|note| note.key == **name);
+            match keys::named(name)?.fate {
+                Fate::Without(same, _) if is_same(&written, same) => None,
+                Fate::Without(_, why) => Some(Note::new(name, format!("not carried over: {why}"))),
+                Fate::Becomes(_) if self.used.borrow().contains(*name) || told() => None,
+                Fate::Becomes(_) => Some(Note::new(
+                    name,
+                    "not carried over: it says nothing beside the other keys, or with this provider",
+                )),
+            }
         };
         self.given.iter().filter_map(lost).collect()
     }

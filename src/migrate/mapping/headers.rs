@@ -24,7 +24,8 @@ pub(super) fn told(c: &mut Context) -> Told {
 
 fn flat(c: &mut Context) -> Told {
     let mut told = Told::default();
-    if c.options.flag("pass_basic_auth", true) || c.options.flag("pass_user_headers", true) {
+    let (basic, user) = (c.options.flag("pass_basic_auth", true), c.options.flag("pass_user_headers", true));
+    if basic || user {
         if c.options.flag("prefer_email_to_user", false) {
             for (name, claim) in [
                 ("X-Forwarded-User", "email"),

@@ -57,9 +57,9 @@ pub(super) fn map(options: Options, public_url: Option<&str>) -> Outcome {
     tokens::map(&mut c);
     people::map(&mut c);
     routes::map(&mut c);
-    let mut warnings = std::mem::take(&mut c.options.notes);
-    // Where a topic has said more about a key, that is enough.
+    // Where a refusal says more about a key, that is enough.
     let lost = c.options.lost();
+    let mut warnings = std::mem::take(&mut c.options.notes);
     warnings.extend(lost.into_iter().filter(|note| c.options.refusals.iter().all(|refusal| refusal.key != note.key)));
     Outcome { draft: c.draft, warnings, refusals: c.options.refusals }
 }

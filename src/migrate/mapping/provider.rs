@@ -12,6 +12,7 @@ const ALGORITHMS: [&str; 12] =
     ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384", "HS512"];
 
 pub(super) fn map(c: &mut Context) {
+    c.options.mark("provider");
     let kind = c.options.text("provider").unwrap_or("google").to_owned();
     c.is_openid = kind != "github";
     if c.options.given("provider_display_name").is_some() {
@@ -93,7 +94,10 @@ fn issuer(c: &mut Context, kind: &str) -> Option<String> {
     let issuer = match (&written, kind) {
         (Some(issuer), _) if !is_shared => Some(issuer.clone()),
         (_, "azure" | "entra-id") if tenants.len() == 1 => tenants.first().map(|tenant| of_tenant(tenant)),
-        (None, "azure" | "entra-id") if tenant.is_some() => tenant.as_deref().map(of_tenant),
+        (None, "azure" | "entra-id") if tenant.is_some() => {
+            c.options.mark("azure_tenant");
+            tenant.as_deref().map(of_tenant)
+        }
         (None, "gitlab") => Some("https://gitlab.com".to_owned()),
         (None, "google") => Some("https://accounts.google.com".to_owned()),
         (None, "keycloak") => {
@@ -102,6 +106,9 @@ fn issuer(c: &mut Context, kind: &str) -> Option<String> {
         }
         _ => None,
     };
+    if is_microsoft {
+        c.options.mark("entra_id_allowed_tenants");
+    }
     match &issuer {
         None if is_microsoft || is_shared => c.options.refuse(
             "oidc_issuer_url",
@@ -237,6 +244,7 @@ fn scopes(c: &mut Context, kind: &str) {
 fn parameters(c: &mut Context) {
     let mut all: Vec<(String, String)> = Vec::new();
     for name in ["prompt", "acr_values", "resource"] {
+        c.options.mark(name);
         all.extend(c.options.text(name).map(|value| (name.to_owned(), value.to_owned())));
     }
     let more = std::mem::take(&mut c.options.parameters);
@@ -263,7 +271,7 @@ fn parameters(c: &mut Context) {
 
 fn answers(c: &mut Context) {
     match c.options.text("auth_request_response_mode").map(str::to_owned).as_deref() {
-        None | Some("query") => {}
+        None | Some("query") => c.options.mark("auth_request_response_mode"),
         Some("form_post") if c.is_https => {
             let from = c.options.origin("auth_request_response_mode");
             c.draft.provider.set("response_mode", quoted("form_post"), from);
@@ -296,6 +304,9 @@ fn answers(c: &mut Context) {
 fn claims(c: &mut Context, kind: &str) {
     if kind == "github" {
         c.draft.claims.set("user", quoted("login"), "as oauth2-proxy names users of GitHub");
+    }
+    for name in ["user_id_claim", "oidc_email_claim", "oidc_groups_claim"] {
+        c.options.mark(name);
     }
     let user_id = c.options.text("user_id_claim").filter(|claim| *claim != "email").map(str::to_owned);
     let email = c.options.text("oidc_email_claim").filter(|claim| *claim != "email").map(str::to_owned);

@@ -15,6 +15,12 @@ pub(super) fn map(c: &mut Context) {
         (_, true) => ("redis_cluster_connection_urls", "-cluster"),
         _ => ("redis_connection_url", ""),
     };
+    for used in ["redis_username", "redis_password"] {
+        c.options.mark(used);
+    }
+    if sentinel {
+        c.options.mark("redis_sentinel_master_name");
+    }
     let given = c.options.given(name).cloned();
     let from = c.options.origin(name);
     if let Some((variable, [])) =
@@ -67,8 +73,12 @@ pub(super) fn map(c: &mut Context) {
         Some(_) => c.options.warn("redis_ca_path", "not carried over: the URL asks for no TLS (rediss://)"),
         None => {}
     }
-    if !tls {
-        c.options.warn(name, "no TLS: whoever is on the way reads the password and sees who is signed in, unless Redis is on this machine; write rediss://");
+    let is_here = |url: &Url| url.host_str().is_some_and(|host| matches!(host, "localhost" | "127.0.0.1" | "[::1]"));
+    if !tls && !urls.iter().all(is_here) {
+        c.options.warn(
+            name,
+            "INSECURE: no TLS: whoever is on the way reads the password and sees who is signed in; write rediss://",
+        );
     }
 }
 

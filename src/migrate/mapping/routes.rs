@@ -20,6 +20,9 @@ struct Planned {
 }
 
 pub(super) fn map(c: &mut Context) {
+    for name in ["api_routes", "skip_auth_regex", "skip_auth_routes", "whitelist_domains", "ping_path"] {
+        c.options.mark(name);
+    }
     let (bases, only_asked) = upstreams::bases(c);
     let mut planned: Vec<Planned> =
         bases.iter().enumerate().map(|(n, base)| protected(n, base.place.clone())).collect();

@@ -10,6 +10,9 @@ use crate::http::origin::Origin;
 const DEFAULT_PREFIX: &str = "/oauth2";
 
 pub(super) fn map(c: &mut Context, public_url: Option<&str>) {
+    for name in ["proxy_prefix", "redirect_url", "cookie_secure"] {
+        c.options.mark(name);
+    }
     prefix(c);
     self::public_url(c, public_url);
     listen(c);

@@ -16,6 +16,11 @@ pub(super) fn map(c: &mut Context) {
     if c.options.given("cookie_secret").is_some() || c.options.given("cookie_secret_file").is_some() {
         c.options.warn("cookie_secret", format!("not carried over: Doorward has a key of its own, in the variable {KEY_VARIABLE} (`doorward key` makes one); sessions of oauth2-proxy do not count, everybody signs in once"));
     }
+    for name in
+        ["cookie_secret", "cookie_secret_file", "cookie_name", "cookie_samesite", "cookie_expire", "session_store_type"]
+    {
+        c.options.mark(name);
+    }
     domain(c);
     name(c);
     match c.options.text("cookie_samesite").map(str::to_ascii_lowercase).as_deref() {

@@ -20,6 +20,7 @@ pub(super) fn map(c: &mut Context) {
         }
         return;
     }
+    c.options.mark("oidc_extra_audiences");
     let mut audience: Vec<String> =
         c.options.text("client_id").map(str::to_owned).into_iter().chain(extra.clone()).collect();
     let mut names = if c.is_openid { vec!["main".to_owned()] } else { Vec::new() };

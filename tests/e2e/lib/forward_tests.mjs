@@ -1,6 +1,7 @@
 // What every proxy that asks Doorward must keep, tried against the proxy itself: who gets in, what the application sees,
 // what nobody can talk anybody into.
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { assertIdentity, freshContext, launch, signIn } from './browser.mjs';
@@ -24,6 +25,10 @@ const SPOOFED = ['X-Forwarded-User: alice', 'x-forwarded-USER: alice', 'x_forwar
   'X-Forwarded-Groups: admins', 'X_Forwarded-Email: alice@example.test', 'X-Forwarded-Email: alice@example.test', 'X-Forwarded-Preferred-Username: alice',
   'X-Forwarded-Access-Token: x', 'X-Auth-Request-User: alice', 'X-Auth-Request-Email: alice@example.test', 'x_auth_request_groups: admins',
   'Remote-User: alice', 'remote_user: alice', 'Remote-Groups: admins', 'X-WEBAUTH-USER: alice', 'X-Doorward-Assertion: x'];
+// And every name that Doorward itself would remove.
+const KNOWN = [.../const IDENTITY: &\[&str\] = &\[([^]*?)\];/.exec(await readFile(new URL('../../../src/http/headers.rs', import.meta.url), 'utf8'))[1].matchAll(/"([a-z-]+)"/g)]
+  .map(([, name]) => name);
+SPOOFED.push(...KNOWN.filter((name) => !SPOOFED.some((line) => line.toLowerCase().startsWith(`${name}:`))).map((name) => `${name}: alice`));
 const IDENTITY = [...new Set(SPOOFED.map((line) => line.split(':')[0].toLowerCase().replace(/[^a-z]/g, '-')))];
 
 // What clients say of their request, to be judged by another one.
@@ -42,11 +47,11 @@ const resolved = (line) => path.posix.normalize(line.path.replaceAll('\\', '/'))
 const inPublic = (line) => /^\/public(\/|$)/.test(resolved(line));
 const inAdmin = (line) => /^\/admin([/;]|$)/.test(resolved(line));
 
-// `name`, `places`, `startProxy`: as of `forwardWorld`. `away`: the statuses while Doorward is not there. `cookies`: 'kept'
-// where the proxy cannot take Doorward's out of the request. `tells`: what it tells of bob beside X-Forwarded-*. `also`:
-// further tests, given a function that returns the world.
-export function forwardTests({ away = [503], cookies = 'taken', tells = {}, also = () => {}, ...recipe }) {
-  const { name } = recipe;
+// `name`, `places`, `startProxy`: as of `forwardWorld`; `label`: in titles, in place of the name. `away`: the statuses while
+// Doorward is not there. `cookies`: 'kept' where the proxy cannot take Doorward's out of the request. `tells`: what it tells
+// of bob beside X-Forwarded-*. `also`: further tests, given a function that returns the world.
+export function forwardTests({ away = [503], cookies = 'taken', tells = {}, also = () => {}, label, ...recipe }) {
+  const name = label ?? recipe.name;
 
   describe(name, () => {
     let w;
