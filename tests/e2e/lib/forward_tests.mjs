@@ -47,11 +47,11 @@ const resolved = (line) => path.posix.normalize(line.path.replaceAll('\\', '/'))
 const inPublic = (line) => /^\/public(\/|$)/.test(resolved(line));
 const inAdmin = (line) => /^\/admin([/;]|$)/.test(resolved(line));
 
-// `name`, `places`, `startProxy`: as of `forwardWorld`. `away`: the statuses while Doorward is not there. `cookies`: 'kept'
-// where the proxy cannot take Doorward's out of the request. `tells`: what it tells of bob beside X-Forwarded-*. `also`:
-// further tests, given a function that returns the world.
-export function forwardTests({ away = [503], cookies = 'taken', tells = {}, also = () => {}, ...recipe }) {
-  const { name } = recipe;
+// `name`, `places`, `startProxy`: as of `forwardWorld`; `label`: in titles, in place of the name. `away`: the statuses while
+// Doorward is not there. `cookies`: 'kept' where the proxy cannot take Doorward's out of the request. `tells`: what it tells
+// of bob beside X-Forwarded-*. `also`: further tests, given a function that returns the world.
+export function forwardTests({ away = [503], cookies = 'taken', tells = {}, also = () => {}, label, ...recipe }) {
+  const name = label ?? recipe.name;
 
   describe(name, () => {
     let w;
