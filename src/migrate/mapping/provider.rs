@@ -84,7 +84,12 @@ fn openid(c: &mut Context, kind: &str) {
 
 fn issuer(c: &mut Context, kind: &str) -> Option<String> {
     let tenants = c.options.list("entra_id_allowed_tenants");
-    let written = if c.options.given("oidc_issuer_url").is_some() { Some(known(c, "oidc_issuer_url")?) } else { None };
+    let is_elsewhere = c.options.given("oidc_issuer_url").is_some_and(|given| given.values.is_empty());
+    let written = if is_elsewhere {
+        Some(known(c, "oidc_issuer_url")?)
+    } else {
+        c.options.text("oidc_issuer_url").map(str::to_owned)
+    };
     let tenant = c.options.text("azure_tenant").filter(|tenant| *tenant != "common").map(str::to_owned);
     let is_microsoft = matches!(kind, "azure" | "entra-id");
     let of_tenant = |tenant: &str| format!("{MICROSOFT}/{tenant}/v2.0");
