@@ -289,6 +289,10 @@ fn px_22_what_is_told_twice_or_in_two_ways_is_refused() {
     // Agreeing ones are one.
     let told = [("X-Original-URL", &*public), ("X-Forwarded-Uri", "/public"), ("X-Original-Method", "GET"), get];
     assert_eq!(w.asks(&mut nobody, &told).status, 202);
+    // What a second proxy on the way says of the question itself names no path; another endpoint does.
+    let told = |uri| [("X-Original-URL", &*site), ("X-Original-Method", "GET"), ("X-Original-URI", uri)];
+    assert_eq!(w.asks(&mut nobody, &told("/oauth2/auth")).status, 401);
+    assert_eq!(w.asks(&mut nobody, &told("/oauth2/forward")).status, 403);
     // Behind Envoy nothing but the request itself counts.
     let told =
         [("X-Forwarded-Uri", "/public"), ("X-Original-URL", &*public), ("X-Forwarded-Host", "other.localhost"), get];

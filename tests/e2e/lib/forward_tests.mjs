@@ -146,6 +146,23 @@ export function forwardTests({ away = [503], cookies = 'taken', tells = {}, also
       assert.deepEqual(got, []);
     });
 
+    test(`hx_03 px_22 ${name}: what the application reads of the request's way is the proxy's own`, async () => {
+      const jar = await w.signedIn('bob');
+      const said = ['Forwarded: for=192.0.2.7', 'X-Forwarded-For: 192.0.2.7', 'X-Forwarded-Host: x.test', 'X-Forwarded-Prefix: /x', 'X-Forwarded-Uri: /x', 'X.Forwarded.Uri: /x',
+        'X-Original-URL: /x', 'X_Original_URL: /x', 'X-Real-IP: 192.0.2.7', 'X-Rewrite-URL: /x'];
+      for (const lines of [[], [`Cookie: ${jar.header(new URL(ORIGIN))}`]]) {
+        // What Doorward was told two things of, it refuses.
+        const [line] = await w.during(() => w.raw('/public/page', [...said, ...lines]));
+        for (const [header, value] of line?.headers ?? []) assert.ok(!said.some((text) => text.endsWith(`: ${value}`)), `${header}: ${value}`);
+      }
+    });
+
+    test(`px_20 ${name}: the query is the application's, whatever is in it`, async () => {
+      const jar = await w.signedIn('bob');
+      assert.match((await w.xhr(jar, '/page?allowed_groups=none&allowed_emails=none')).text, /\/page\?allowed_groups=none&amp;allowed_emails=none</);
+      assert.equal((await w.xhr(jar, '/admin?allowed_groups=staff')).status, 403);
+    });
+
     test(`w_01 px_22 ${name}: a client's address is its own`, async () => {
       const got = await w.during(async () => {
         for (const header of ['X-Forwarded-For: 127.0.0.9', 'X-Real-IP: 127.0.0.9', 'Forwarded: for=127.0.0.9', 'x_forwarded_for: 127.0.0.9', 'X-Forwarded-For: 127.0.0.9, 127.0.0.9']) {
@@ -211,14 +228,21 @@ export function forwardTests({ away = [503], cookies = 'taken', tells = {}, also
         assert.equal(await w.handshake(jar, { origin: 'null' }), 403);
       });
       assert.deepEqual(got, []);
-      const h2c = await w.raw('/page', ['Upgrade: h2c', 'HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA', `Cookie: ${jar.header(new URL(ORIGIN))}`]);
-      assert.notEqual(status(h2c), 101);
+      const lines = await w.during(async () => {
+        for (const connection of ['close', 'Upgrade', 'Upgrade, HTTP2-Settings']) {
+          const h2c = await w.raw('/page', ['Upgrade: h2c', 'HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA', `Connection: ${connection}`, `Cookie: ${jar.header(new URL(ORIGIN))}`]);
+          assert.notEqual(status(h2c), 101);
+        }
+      });
+      // One of the two is missing: RFC 7540 §3.2 wants both.
+      for (const line of lines) assert.ok(['upgrade', 'http2-settings'].some((header) => values(line, header).length === 0), JSON.stringify(line.headers));
     });
 
     test(`rl_01 ${name}: a sign-out ends it, for the browser and for a copy of the cookie`, async () => {
       const jar = await w.signedIn('alice');
       const copy = jar.header(new URL(ORIGIN));
       assert.equal((await w.xhr(jar, '/page')).status, 200);
+      assert.deepEqual(jar.named(ORIGIN, /\.loop$/), [], 'this sign-in led somewhere');
       const out = await jar.request(`${ORIGIN}/oauth2/sign_out`, { headers: { 'sec-fetch-site': 'same-origin', 'sec-fetch-mode': 'navigate' } });
       assert.equal(out.status, 302);
       assert.deepEqual(jar.named(ORIGIN, SESSION), []);
