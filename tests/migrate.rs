@@ -307,6 +307,39 @@ fn px_18_what_would_let_more_people_in_is_refused() {
     }
 }
 
+/// One container of a Deployment, with these arguments and variables.
+fn deployment(name: &str, args: &str, env: &str) -> String {
+    format!(
+        "kind: Deployment\nspec:\n  template:\n    spec:\n      containers:\n      - name: {name}\n        args: [--provider=oidc, --oidc-issuer-url=https://id.example.com, \
+         --client-id=app, --client-secret-file=/s, --redirect-url=https://app.example.com/oauth2/callback, --upstream=http://app:80/, {args}]\n        env: [{env}]\n---\n"
+    )
+}
+
+#[test]
+fn px_18_who_may_pass_is_never_only_in_a_variable() {
+    for (key, args) in [
+        ("allowed_groups", "--email-domain=example.com"),
+        ("allowed_groups", "--email-domain=*"),
+        ("google_groups", "--email-domain=example.com, --provider=google"),
+        ("github_org", "--email-domain=example.com, --provider=github"),
+        ("oidc_groups_claim", "--email-domain=*, --allowed-group=staff"),
+        ("authenticated_emails_file", "--email-domain=example.com"),
+    ] {
+        let name = format!("OAUTH2_PROXY_{}", key.to_ascii_uppercase());
+        let manifest = deployment(
+            "oauth2-proxy",
+            args,
+            &format!("{{name: {name}, valueFrom: {{secretKeyRef: {{name: s, key: k}}}}}}"),
+        );
+        let migration = of_text(&manifest);
+        assert!(migration.config.is_none() && says(&migration.refusals, key, &name), "{key}: {migration:?}");
+        // A reference in an argument is the same.
+        let referred =
+            of_text(&deployment("oauth2-proxy", &format!("{args}, \"--{}=$(WHO)\"", key.replace('_', "-")), ""));
+        assert!(referred.config.is_none() && says(&referred.refusals, key, "WHO"), "{key}: {referred:?}");
+    }
+}
+
 #[test]
 fn px_17_a_pattern_stays_protected() {
     let migration = with(
