@@ -341,6 +341,15 @@ fn px_18_who_may_pass_is_never_only_in_a_variable() {
 }
 
 #[test]
+fn px_18_an_audience_of_another_issuer_is_named() {
+    let migration = with(
+        "skip_jwt_bearer_tokens = true\nextra_jwt_issuers = [\"https://ci.example.com=other\", \"https://cd.example.com=app\"]",
+    );
+    assert!(says(&migration.warnings, "extra_jwt_issuers", "meant for other counts"), "{migration:?}");
+    assert!(!says(&migration.warnings, "extra_jwt_issuers", "meant for app"));
+}
+
+#[test]
 fn px_17_a_pattern_stays_protected() {
     let migration = with(
         "skip_auth_regex = [\"\\\\.css$\", \"^/\", \"/open\"]\nskip_auth_routes = [\"GET!=^/admin\", \"POST=^/hook$\", \"^/oauth2/x\", \"^/ping$\"]",
