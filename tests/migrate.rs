@@ -341,6 +341,17 @@ fn px_18_who_may_pass_is_never_only_in_a_variable() {
 }
 
 #[test]
+fn px_18_a_byte_order_mark_hides_nothing() {
+    let env = "\u{feff}OAUTH2_PROXY_ALLOWED_GROUPS=admins\r\nOAUTH2_PROXY_CLIENT_ID=app\r\n";
+    for first in [env, "\u{feff}--allowed-group=admins"] {
+        let inputs = [("base", BASE), ("more", first)]
+            .map(|(name, text)| Input { name: name.to_owned(), text: text.to_owned() });
+        let settings = load(config(&oauth2_proxy(&inputs, None).unwrap()));
+        assert_eq!(policy(&settings.routes[0]).allow[0].group, ["admins"]);
+    }
+}
+
+#[test]
 fn px_18_an_audience_of_another_issuer_is_named() {
     let migration = with(
         "skip_jwt_bearer_tokens = true\nextra_jwt_issuers = [\"https://ci.example.com=other\", \"https://cd.example.com=app\"]",

@@ -33,7 +33,7 @@ pub(super) fn read(inputs: &[Input]) -> Result<Options, Note> {
         match kind(input)? {
             Form::Legacy(table) => legacy::read(&table, &input.name, &mut options),
             Form::Emails(emails) => options.emails.extend(emails),
-            Form::Lines => wanted.extend(args::lines(&input.text, &input.name, &mut options)),
+            Form::Lines => wanted.extend(args::lines(unmarked(&input.text), &input.name, &mut options)),
             Form::Documents(documents) => {
                 let mut found = kubernetes::Found::default();
                 for document in &documents {
@@ -81,7 +81,7 @@ enum Form {
 }
 
 fn kind(input: &Input) -> Result<Form, Note> {
-    let text = input.text.trim_start_matches('\u{feff}');
+    let text = unmarked(&input.text);
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let Some(first) = lines.clone().next() else {
         return Err(Note::new("", format!("{} is empty", input.name)));
@@ -105,6 +105,11 @@ fn kind(input: &Input) -> Result<Form, Note> {
         return legacy::parse(text).map(Form::Legacy).map_err(broken);
     }
     yaml::documents(text).map(Form::Documents).map_err(broken)
+}
+
+/// Without the byte order mark that some editors begin a file with.
+fn unmarked(text: &str) -> &str {
+    text.trim_start_matches('\u{feff}')
 }
 
 /// The structured ("alpha") configuration.
