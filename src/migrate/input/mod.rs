@@ -112,6 +112,24 @@ fn unmarked(text: &str) -> &str {
     text.trim_start_matches('\u{feff}')
 }
 
+/// Those that are oauth2-proxy, of things with a name and perhaps an image: what an image says counts more than a name, which
+/// its Redis may have too. Of several, each keeps out other people, and no result could keep out those of all.
+fn ours<'a>(all: Vec<(&str, &'a Value)>, file: &str, options: &mut Options) -> Vec<&'a Value> {
+    let says = |text: &str| text.contains("oauth2-proxy") || text.contains("oauth2_proxy");
+    let of_image: Vec<&Value> =
+        all.iter().filter(|(_, one)| text(one.get("image")).is_some_and(says)).map(|(_, one)| *one).collect();
+    let found = match of_image.is_empty() {
+        false => of_image,
+        true => all.into_iter().filter(|(name, _)| says(name)).map(|(_, one)| one).collect(),
+    };
+    if found.len() > 1 {
+        let why =
+            format!("{} containers of oauth2-proxy are in {file}: give one at a time, each makes a file", found.len());
+        options.refuse("", why);
+    }
+    found
+}
+
 /// The structured ("alpha") configuration.
 fn is_structured(map: &Map<String, Value>) -> bool {
     let roots = ["upstreamConfig", "injectRequestHeaders", "injectResponseHeaders", "providers"];
