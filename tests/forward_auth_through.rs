@@ -1,0 +1,110 @@
+//! What a client can do through a proxy that is trusted: it sends whatever the proxy does not set itself.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail loudly"
+)]
+
+#[path = "support/ext_authz.rs"]
+mod envoy;
+mod support;
+
+use doorward::gateway::ext_authz::proto::{CheckRequest, HeaderMap, HeaderValue};
+use envoy::{CHECK, Envoy, http, question, values};
+use prost::Message as _;
+use support::gateway::Extra;
+use support::http2::{Client, END_HEADERS, HEADERS, RST_STREAM, Raw, block};
+use support::{Browser, Gateway, Provider, Upstream, eventually, free_port};
+
+const TRUSTED: &str = "trusted_proxies = [\"127.0.0.1\"]";
+
+/// Everybody may see the site, but not what is below `/admin`; and another host is for nobody in particular.
+const ROUTES: &str = r#"
+[forward_auth]
+grpc_listen = "127.0.0.1:GRPC"
+
+[[route]]
+path = "/"
+upstream = "status:404"
+access = "public"
+
+[[route]]
+path = "/admin"
+upstream = "status:404"
+access = "authenticated"
+
+[[route]]
+host = "inner.localhost"
+path = "/"
+upstream = "status:404"
+access = "authenticated"
+
+[[route]]
+host = "www.localhost"
+path = "/"
+upstream = "status:404"
+access = "public"
+"#;
+
+struct World {
+    gateway: Gateway,
+    /// Of Envoy's gRPC.
+    port: u16,
+    _provider: Provider,
+    _upstream: Upstream,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(&[])
+    }
+
+    fn with(env: &[(&str, &str)]) -> Self {
+        let (provider, upstream, port) = (Provider::start(), Upstream::start(), free_port());
+        let extra = Extra {
+            server: TRUSTED.to_owned(),
+            routes: Some(ROUTES.replace("GRPC", &port.to_string())),
+            host: "app.localhost".to_owned(),
+            env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            ..Extra::default()
+        };
+        let gateway = Gateway::with(provider.issuer(), &upstream, extra);
+        Self { gateway, port, _provider: provider, _upstream: upstream }
+    }
+
+    /// A question that comes as one to `host`.
+    fn asks(&self, host: &str, headers: &[(&str, &str)]) -> u16 {
+        let mut asker = Browser::new(&format!("http://{host}:{}", self.gateway.port));
+        asker.send("GET", "/oauth2/auth", &[&[("X-Forwarded-Method", "GET")], headers].concat(), b"").status
+    }
+}
+
+#[test]
+fn px_01_no_reading_of_a_public_path_is_a_protected_one() {
+    let w = World::new();
+    for path in [
+        // Dots removed before slashes are merged: Envoy.
+        "/admin//..",
+        "//admin//..",
+        "/x//admin//../..",
+        // Decoded, dots left alone: whatever routes by what WSGI and ASGI call the path.
+        "/%61dmin/../x",
+        "/%61dmin/%2e%2e/x",
+        // Another host's path: PHP's parse_url, Java's URI, JavaScript's URL.
+        "//x/admin",
+        "///x/admin/y",
+        "//x//admin",
+        "//x/%61dmin",
+        "//x@y:1/./admin",
+    ] {
+        assert_eq!(w.asks("app.localhost", &[("X-Forwarded-Uri", path)]), 403, "{path}");
+        let envoy = w.gateway.browser().send("GET", &format!("/oauth2/ext_authz{path}"), &[], b"");
+        assert_eq!(envoy.status, 403, "{path}");
+    }
+    for path in ["/", "//", "/x//y", "//x", "//x/y", "/x/./y", "/x/%2e", "/%78", "/x;y", "/x?//x/admin/.."] {
+        assert_eq!(w.asks("app.localhost", &[("X-Forwarded-Uri", path)]), 202, "{path}");
+    }
+}
