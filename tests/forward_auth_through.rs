@@ -108,3 +108,26 @@ fn px_01_no_reading_of_a_public_path_is_a_protected_one() {
         assert_eq!(w.asks("app.localhost", &[("X-Forwarded-Uri", path)]), 202, "{path}");
     }
 }
+
+#[test]
+fn px_22_a_proxy_that_tells_the_host_by_host_alone_is_not_contradicted_by_its_client() {
+    let w = World::new();
+    let uri = ("X-Forwarded-Uri", "/page");
+    assert_eq!(w.asks("inner.localhost", &[uri]), 401);
+    // As oauth2-proxy's documentation has it for nginx: Host and X-Forwarded-Uri, and the client's own other headers.
+    for theirs in [
+        ("X-Forwarded-Host", "www.localhost"),
+        ("X-Original-URL", "http://www.localhost/page"),
+        ("Forwarded", "host=www.localhost"),
+        ("X-Forwarded-Host", "app.localhost"),
+    ] {
+        assert_eq!(w.asks("inner.localhost", &[uri, theirs]), 403, "{theirs:?}");
+    }
+    assert_eq!(w.asks("app.localhost", &[("X-Forwarded-Uri", "/admin"), ("X-Forwarded-Host", "www.localhost")]), 403);
+    // Asked under a name of Doorward's own, it is the headers that tell, and the name has no route that could be meant.
+    assert_eq!(w.asks("127.0.0.1", &[uri, ("X-Forwarded-Host", "www.localhost")]), 202);
+    assert_eq!(w.asks("127.0.0.1", &[uri, ("X-Forwarded-Host", "inner.localhost")]), 401);
+    // The same place twice.
+    assert_eq!(w.asks("inner.localhost", &[uri, ("X-Forwarded-Host", "INNER.localhost.")]), 401);
+    assert_eq!(w.asks("www.localhost", &[uri, ("X-Original-URL", "http://www.localhost/page")]), 202);
+}
