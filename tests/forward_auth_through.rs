@@ -131,3 +131,19 @@ fn px_22_a_proxy_that_tells_the_host_by_host_alone_is_not_contradicted_by_its_cl
     assert_eq!(w.asks("inner.localhost", &[uri, ("X-Forwarded-Host", "INNER.localhost.")]), 401);
     assert_eq!(w.asks("www.localhost", &[uri, ("X-Original-URL", "http://www.localhost/page")]), 202);
 }
+
+#[test]
+fn bx_10_a_client_that_may_have_named_itself_has_no_address_of_its_own() {
+    let w = World::with(&[("DOORWARD_SERVER__LIMITS__LOGINS_PER_MINUTE", "2")]);
+    let begin = |real: &str| {
+        let told = [("X-Forwarded-Uri", "/admin"), ("X-Forwarded-Method", "GET"), ("X-Forwarded-For", "203.0.113.9")];
+        let headers = [&support::browser::NAVIGATE[..], &told, &[("X-Real-IP", real)]].concat();
+        w.gateway.browser().send("GET", "/oauth2/forward", &headers, b"").status
+    };
+    // The proxy says X-Forwarded-For; one sign-in more each time, with another address each time.
+    assert_eq!(["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(begin), [302, 302, 429]);
+    eventually("the access lines", || w.gateway.log().contains("/admin"));
+    assert!(!w.gateway.log().contains("192.0.2."), "{}", w.gateway.log());
+    // Who is told of once is not in one row with them.
+    assert_eq!(begin("203.0.113.9"), 302);
+}

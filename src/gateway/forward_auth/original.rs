@@ -49,10 +49,10 @@ pub struct Told {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Named {
     Once,
-    /// `X-Real-IP` is none of the addresses in `X-Forwarded-For`: a client may have sent either. The former is believed,
-    /// which is good enough for a log.
+    /// `X-Real-IP` is none of the addresses in `X-Forwarded-For`: a client may have sent either, so neither is believed. What
+    /// is known is the proxy's own address.
     Twice,
-    /// What is known is the proxy's own address.
+    /// Likewise.
     No,
 }
 
@@ -124,7 +124,8 @@ fn in_headers(gateway: &Gateway, peer: IpAddr, parts: &Parts) -> Result<About, R
         (None, Some(_)) => (seen.client, Named::Once),
         (Some(real), None) => (real, Named::Once),
         (Some(real), Some(chain)) if chain.split(", ").any(|hop| hop.parse() == Ok(real)) => (seen.client, Named::Once),
-        (Some(real), Some(_)) => (real, Named::Twice),
+        // SECURITY: BX-10. Or it would choose in whose name it is counted and logged.
+        (Some(_), Some(_)) => (peer, Named::Twice),
     };
     Ok(About { method, target, host, scheme: seen.proto, client, told: Told { client: named, ..told } })
 }
