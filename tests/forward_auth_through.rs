@@ -147,3 +147,25 @@ fn bx_10_a_client_that_may_have_named_itself_has_no_address_of_its_own() {
     // Who is told of once is not in one row with them.
     assert_eq!(begin("203.0.113.9"), 302);
 }
+
+/// Whatever the client sent, as Envoy tells it with `encode_raw_headers`.
+fn raw_question(path: &str, headers: Vec<(String, Vec<u8>)>) -> CheckRequest {
+    let mut asked = question("app.localhost", path, &[]);
+    let headers = headers.into_iter();
+    let headers = headers.map(|(key, raw_value)| HeaderValue { key, value: String::new(), raw_value }).collect();
+    http(&mut asked).header_map = Some(HeaderMap { headers });
+    asked
+}
+
+#[test]
+fn m_11_more_headers_than_there_can_be_are_an_answer_like_any_other() {
+    let w = World::new();
+    let envoy = Envoy::new(w.port);
+    let many = (0..30_000).map(|n| (format!("h{n}"), Vec::new()));
+    let refused = envoy.denied(raw_question("/", many.clone().collect()));
+    assert_eq!((refused.status(), refused.header("cache-control").as_deref()), (403, Some("no-store")));
+    let mut joined = question("app.localhost", "/", &[]);
+    http(&mut joined).headers = many.map(|(name, _)| (name, String::new())).collect();
+    assert_eq!(envoy.denied(joined).status(), 403);
+    envoy.allowed(question("app.localhost", "/", &[]));
+}

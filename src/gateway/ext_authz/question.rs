@@ -43,7 +43,9 @@ pub(super) fn question(gateway: &Gateway, peer: IpAddr, request: CheckRequest) -
 }
 
 fn headers(http: &HttpRequest) -> Result<HeaderMap, Refusal> {
-    let mut headers = HeaderMap::with_capacity(http.headers.len());
+    const MANY: Refusal = bad("too many headers");
+    // A map that is asked to be larger than it can be panics.
+    let mut headers = HeaderMap::try_with_capacity(http.headers.len()).map_err(|_| MANY)?;
     let joined = http.headers.iter().map(|(name, value)| (name, value.as_bytes()));
     let raw = http.header_map.iter().flat_map(|map| &map.headers);
     let raw = raw
@@ -52,7 +54,7 @@ fn headers(http: &HttpRequest) -> Result<HeaderMap, Refusal> {
     for (name, value) in joined.chain(raw).filter(|(name, _)| !name.starts_with(':')) {
         let field = HeaderName::try_from(name).ok().zip(HeaderValue::from_bytes(value).ok());
         let (name, value) = field.ok_or(bad("a header that is none"))?;
-        headers.try_append(name, value).map_err(|_| bad("too many headers"))?;
+        headers.try_append(name, value).map_err(|_| MANY)?;
     }
     Ok(headers)
 }
