@@ -169,3 +169,16 @@ fn m_11_more_headers_than_there_can_be_are_an_answer_like_any_other() {
     assert_eq!(envoy.denied(joined).status(), 403);
     envoy.allowed(question("app.localhost", "/", &[]));
 }
+
+#[test]
+fn k_07_cookies_that_are_nobodys_business_stay_as_they_are() {
+    let w = World::new();
+    let envoy = Envoy::new(w.port);
+    let ok = envoy.allowed(raw_question("/", vec![("cookie".into(), b"name=J\xfcrgen; x=1".to_vec())]));
+    assert_eq!(values(&ok.headers, "cookie"), Vec::<String>::new(), "it would not be the same bytes");
+    assert!(!ok.headers_to_remove.contains(&"cookie".to_owned()));
+    // Where one of ours is among them, they have to be written anew.
+    let with_ours = b"a=1; doorward=x; name=J\xc3\xbcrgen".to_vec();
+    let ok = envoy.allowed(raw_question("/", vec![("cookie".into(), with_ours)]));
+    assert_eq!(values(&ok.headers, "cookie"), ["a=1; name=J\u{fc}rgen"]);
+}
