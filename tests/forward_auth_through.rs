@@ -182,3 +182,40 @@ fn k_07_cookies_that_are_nobodys_business_stay_as_they_are() {
     let ok = envoy.allowed(raw_question("/", vec![("cookie".into(), with_ours)]));
     assert_eq!(values(&ok.headers, "cookie"), ["a=1; name=J\u{fc}rgen"]);
 }
+
+#[test]
+fn h_15_a_call_that_is_not_finished_or_compressed_leaves_nothing_behind() {
+    let w = World::with(&[("DOORWARD_SERVER__LIMITS__REQUESTS", "4")]);
+    let authority = format!("127.0.0.1:{}", w.port);
+    let head = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", &*authority),
+        (":path", CHECK),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ];
+    let mut raw = Raw::new(w.port);
+    for stream in (1..40).step_by(2) {
+        raw.send(HEADERS, END_HEADERS, stream, &block(&head));
+        raw.send(RST_STREAM, 0, stream, &8_u32.to_be_bytes());
+    }
+    let mut gone = Raw::new(w.port);
+    gone.send(HEADERS, END_HEADERS, 1, &block(&head));
+    drop(gone);
+    let client = Client::new(w.port);
+    let call = |flag: u8, coding: &str| {
+        let message = question("app.localhost", "/", &[]).encode_to_vec();
+        let framed = [&[flag][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), &message].concat();
+        let more = [("content-type", "application/grpc"), ("te", "trailers"), ("grpc-encoding", coding)];
+        let answer = client.send(client.request("POST", CHECK, &more), &framed);
+        let status = answer.headers.get("grpc-status").or_else(|| answer.trailers.get("grpc-status"));
+        status.map(|status| status.to_str().unwrap().to_owned()).unwrap_or_default()
+    };
+    eventually("room again", || call(0, "identity") == "0");
+    for _ in 0..8 {
+        assert_eq!(call(1, "gzip"), "12", "it says that it does not take any (gRPC, compression)");
+        assert_ne!(call(1, "identity"), "0");
+    }
+    assert_eq!(call(0, "identity"), "0");
+}
