@@ -12,7 +12,9 @@
 //!   → cookies of the exchange onto the answer → access record, closed when the body ends
 //! ```
 //!
-//! There is one decision: `route`, `authenticate`, `authorize`, in that order, and nothing else lets a request through.
+//! There is one decision: `route`, `authenticate`, `authorize`, in that order, and nothing else lets a request through. Where
+//! another proxy forwards the requests and asks about them (`forward_auth`, `ext_authz`), it is the same one, about the
+//! request that the proxy tells of; `explain` takes it without a socket.
 
 pub mod admit;
 pub mod assertion;

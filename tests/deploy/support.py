@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import socket
 import subprocess
 import tempfile
 import unittest
@@ -26,7 +27,8 @@ def closed(required, **properties):
 
 TRAEFIK = {
     "Middleware": closed(
-        ["forwardAuth"],
+        [],
+        headers=closed(["customRequestHeaders"], customRequestHeaders={"type": "object"}),
         forwardAuth=closed(
             ["address"],
             address={"type": "string", "format": "uri"},
@@ -35,6 +37,7 @@ TRAEFIK = {
             authResponseHeadersRegex={"type": "string"},
             authRequestHeaders=NAMES,
             addAuthCookiesToResponse=NAMES,
+            preserveLocationHeader={"type": "boolean"},
             preserveRequestMethod={"type": "boolean"},
             maxResponseBodySize={"type": "integer"},
         ),
@@ -111,6 +114,12 @@ def restricted(pod):
         assert container["resources"]["limits"]["memory"]
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def seconds(text):
     return int(re.fullmatch(r"(\d+)s", text).group(1))
 
@@ -136,6 +145,14 @@ def doorward_check(toml, env=(), certificate=None):
             (path / "tls.crt").write_text(certificate[0])
             (path / "tls.key").write_text(certificate[1])
         return run([doorward(), "check", "--config", path / "doorward.toml"], env=variables)
+
+
+def certificate(directory):
+    """Makes tls.crt and tls.key, and returns what they hold."""
+    key, crt = directory / "tls.key", directory / "tls.crt"
+    run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
+         "-subj", "/CN=app.example.com", "-addext", "subjectAltName=DNS:app.example.com", "-keyout", key, "-out", crt])
+    return crt.read_text(), key.read_text()
 
 
 SECRETS = {"client-secret": "of-the-tests", "redis-url": "rediss://doorward:secret@redis.redis.svc.cluster.local:6379/0"}

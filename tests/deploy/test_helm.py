@@ -2,7 +2,6 @@
 
 import copy
 import json
-import logging
 import pathlib
 import tempfile
 import tomllib
@@ -11,7 +10,7 @@ import unittest
 import helm_python as helm
 import yaml
 
-from support import DEPLOY, documents, doorward_check, named, restricted, run, validate
+from support import DEPLOY, certificate, documents, doorward_check, named, restricted, validate
 
 CHART = DEPLOY / "helm/doorward"
 HERE = pathlib.Path(__file__).parent
@@ -27,13 +26,6 @@ def render(values):
         rendered = chart.render(values, name="door", namespace="doorward")
     notes = rendered.pop("doorward/templates/NOTES.txt")
     return [o for text in rendered.values() for o in documents(text)], notes
-
-
-def certificate(directory):
-    key, crt = directory / "tls.key", directory / "tls.crt"
-    run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
-         "-subj", "/CN=app.example.com", "-addext", "subjectAltName=DNS:app.example.com", "-keyout", key, "-out", crt])
-    return crt.read_text(), key.read_text()
 
 
 class Helm(unittest.TestCase):
@@ -122,6 +114,3 @@ class Helm(unittest.TestCase):
         values = copy.deepcopy(VALUES["default"])
         values["config"] = yaml.safe_load((CHART / "values.yaml").read_text())["config"].replace("redis", "x")
         self.assertIn("WARNING", render({**values, "replicas": 2})[1])
-
-
-logging.getLogger("helm").setLevel(logging.ERROR)

@@ -72,6 +72,26 @@ class Kubernetes(unittest.TestCase):
 
         self.each(test)
 
+    def test_middlewares_are_those_of_the_recipe_for_traefik(self):
+        recipe = yaml.safe_load((DEPLOY / "traefik/dynamic.yml").read_text())["http"]["middlewares"]
+        for middleware in of(self.built["ingress-sso/traefik"], "Middleware"):
+            expected = recipe[middleware["metadata"]["name"]]
+            if "forwardAuth" in expected:
+                address = "http://doorward.doorward.svc.cluster.local:4180/oauth2/forward"
+                expected = {"forwardAuth": {**expected["forwardAuth"], "address": address}}
+            self.assertEqual(middleware["spec"], expected, "copy it from deploy/traefik/dynamic.yml")
+
+    def test_nobody_outside_reaches_the_endpoints_that_answer_proxies(self):
+        asked = {"/oauth2/auth", "/oauth2/forward", "/oauth2/ext_authz"}
+        route = named(self.built["gateway-api/routes"], "HTTPRoute", "doorward")
+        nowhere = [m["path"]["value"] for r in route["spec"]["rules"] if "backendRefs" not in r for m in r["matches"]]
+        self.assertEqual(set(nowhere), asked)
+        closed = named(self.built["ingress-sso/ingress-nginx"], "Ingress", "doorward-questions")
+        for rule in closed["spec"]["rules"]:
+            self.assertEqual({path["path"] for path in rule["http"]["paths"]}, asked)
+        match = named(self.built["ingress-sso/traefik"], "IngressRoute", "doorward")["spec"]["routes"][0]["match"]
+        self.assertIn("!PathRegexp(`^/oauth2/(auth|forward|ext_authz)(/|$)`)", match)
+
     def test_services_of_doorward_that_other_objects_name_exist(self):
         def test(_, objects):
             if not of(objects, "Deployment"):

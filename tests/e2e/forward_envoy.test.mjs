@@ -1,367 +1,150 @@
-// Envoy asks Doorward (ext_authz), over HTTP and over gRPC, with the files of deploy/envoy.
+// deploy/envoy, as it is: Envoy asks Doorward (ext_authz) over HTTP or over gRPC.
 import assert from 'node:assert/strict';
+import { readFile, writeFile } from 'node:fs/promises';
 import http from 'node:http';
 import http2 from 'node:http2';
-import { after, before, describe, test } from 'node:test';
-import { assertIdentity, freshContext, launch, signIn, visitAs } from './lib/browser.mjs';
-import { envoyWorld, SESSION_COOKIE } from './lib/envoy.mjs';
-import { until } from './lib/process.mjs';
-import { MANY_GROUPS } from './lib/provider.mjs';
+import path from 'node:path';
+import { test } from 'node:test';
+import { HOST, ORIGIN, forwardWorld, values } from './lib/forward.mjs';
+import { forwardTests } from './lib/forward_tests.mjs';
+import { startEnvoy } from './lib/programs.mjs';
 
 const NAVIGATION = { accept: 'text/html', 'sec-fetch-mode': 'navigate', 'sec-fetch-site': 'none', 'sec-fetch-dest': 'document' };
-const XHR = { accept: 'application/json', 'sec-fetch-mode': 'cors', 'sec-fetch-site': 'same-origin' };
+const XHR = { accept: '*/*', 'sec-fetch-mode': 'cors', 'sec-fetch-site': 'same-origin' };
+const GRPC = { ':method': 'POST', 'content-type': 'application/grpc', te: 'trailers' };
 
-// Rules about where a request comes from.
-const NETWORKS = `
-[[route]]
-name = "everywhere"
-path = "/everywhere"
-upstream = "status:404"
-access = "policy"
-allow = [{ network = ["0.0.0.0/0", "::/0"] }]
-
-[[route]]
-name = "elsewhere"
-path = "/elsewhere"
-upstream = "status:404"
-access = "policy"
-allow = [{ network = ["203.0.113.7"] }]
-`;
-
-const SPOOFED = {
-  'X-Forwarded-User': 'alice', 'X.Forwarded.User': 'alice', 'X-Forwarded-Email': 'alice@example.test', 'X-Forwarded-Groups': 'admins',
-  'X-Forwarded-Preferred-Username': 'alice', 'X.Forwarded-Groups': 'admins', 'X-Auth-Request-User': 'alice',
-  'X-Auth-Request-Email': 'alice@example.test', 'Remote-User': 'alice', 'Remote.Groups': 'admins', 'X-WEBAUTH-USER': 'alice',
-};
-const IDENTITY = /^(x-forwarded-(user|email|groups|preferred-username)|x-auth-request-.*|remote-.*|x-webauth-.*)$/;
-
-// What the application was told of somebody, under any spelling: { name: [values] }; empty values say nothing.
-function identity({ headers }) {
-  const told = {};
-  for (const [name, value] of headers) {
-    const plain = name.toLowerCase().replace(/[^a-z0-9]/g, '-');
-    if (IDENTITY.test(plain) && value !== '') (told[plain] ??= []).push(value);
-  }
-  return told;
-}
-
-const BOB = {
-  'x-forwarded-user': ['bob'], 'x-forwarded-email': ['bob@example.test'], 'x-forwarded-groups': ['staff'],
-  'x-forwarded-preferred-username': ['bob'],
-};
-
-const browser = await launch();
-after(() => browser.close());
+// `edit`: changes Envoy's file.
+const recipe = (kind, edit) => ({
+  name: 'envoy',
+  places: (w) => ({
+    'address: 0.0.0.0, port_value: 443 ': `address: 127.0.0.1, port_value: ${w.ports.proxy} `,
+    'address: 0.0.0.0, port_value: 80 ': `address: 127.0.0.1, port_value: ${w.ports.plain} `,
+    'port_value: 3000 ': `port_value: ${w.ports.app} `,
+    'port_value: 4180 ': `port_value: ${w.ports.doorward} `,
+    'port_value: 9191 ': `port_value: ${w.ports.grpc} `,
+    '127.0.0.1:9191': `127.0.0.1:${w.ports.grpc}`,
+    '/etc/envoy/tls.crt': w.cert,
+    '/etc/envoy/tls.key': w.key,
+  }),
+  async startProxy(w) {
+    const file = path.join(w.dir, `envoy-${kind}.yaml`);
+    if (edit) await writeFile(file, edit(await readFile(file, 'utf8')));
+    return startEnvoy(w, path.basename(file));
+  },
+});
 
 for (const kind of ['http', 'grpc']) {
-  describe(`ext_authz over ${kind}`, () => {
-    let w, bob;
-    before(async () => {
-      w = await envoyWorld(kind, { routes: NETWORKS });
-      bob = w.cookie(await w.signIn('bob'));
-    });
-    after(() => w?.stop());
+  forwardTests({
+    ...recipe(kind),
+    label: `envoy-${kind}`,
+    cookies: kind === 'grpc' ? 'taken' : 'kept',
+    // Over gRPC the answer headers of `auth` come along.
+    tells: kind === 'grpc' ? { 'x-auth-request-user': 'bob', 'x-auth-request-email': 'bob@example.test', 'x-auth-request-groups': 'staff' } : {},
+    also(world) {
+      test(`envoy-${kind}: a refusal comes with all that Doorward says`, async () => {
+        const w = world();
+        const jar = w.jar();
+        const sent = await jar.request(`${ORIGIN}/page?x=1`);
+        assert.equal(sent.status, 302);
+        assert.ok(sent.location.startsWith(w.provider.issuer), sent.location);
+        assert.match(sent.headers['set-cookie'].join('\n'), /^__Host-doorward\.login\.[^\n]*HttpOnly[^\n]*$/i);
+        assert.equal(sent.headers['cache-control'], 'no-store');
+        // The sixth sign-in under way takes the place of the first: two cookies.
+        for (let n = 2; n <= 5; n += 1) await jar.request(`${ORIGIN}/page?x=${n}`);
+        const sixth = await jar.request(`${ORIGIN}/page?x=6`);
+        assert.equal(sixth.headers['set-cookie'].length, 2, sixth.headers['set-cookie']);
+        assert.equal(jar.named(ORIGIN, /^__Host-doorward\.login\./).length, 5);
 
-    const last = async (path) => (await w.appLog()).findLast((line) => line.path === path);
-
-    // Whatever these requests are answered, the application gets none of them.
-    async function reachesNobody(requests) {
-      const before = (await w.appLog()).length;
-      const answers = [];
-      for (const [target, options] of requests) answers.push(await w.send(target, options));
-      const line = (await w.appLog())[before];
-      assert.equal(line, undefined, JSON.stringify(line));
-      return answers;
-    }
-
-    test(`a person signs in, comes back to the page asked for, talks by WebSocket and signs out (${kind})`, async () => {
-      const context = await freshContext(browser, { ignoreHTTPSErrors: true });
-      const page = await context.newPage();
-      await visitAs(page, 'alice', `${w.origin}/reports?year=2026&q=a%20b&next=%2Fx`);
-      await assertIdentity(page, { user: 'alice', email: 'alice@example.test', groups: 'admins,staff' });
-      assert.equal(await page.locator('#page').textContent(), '/reports?year=2026&q=a%20b&next=%2Fx');
-      const echo = await page.evaluate(() => new Promise((resolve, reject) => {
-        const socket = new WebSocket(`wss://${location.host}/ws`);
-        socket.onopen = () => socket.send('hello');
-        socket.onmessage = ({ data }) => resolve(data);
-        socket.onerror = () => reject(new Error('no WebSocket'));
-      }));
-      assert.equal(echo, 'alice: hello');
-      await page.getByRole('link', { name: 'Sign out' }).click();
-      await page.getByRole('button', { name: 'Sign out of the provider' }).click();
-      await page.waitForURL(/\/oauth2\/signed_out/);
-      await page.goto(`${w.origin}/reports`);
-      await page.getByLabel('User name').waitFor();
-      await signIn(page, 'bob');
-      await page.waitForURL(`${w.origin}/reports`);
-      await assertIdentity(page, { user: 'bob', email: 'bob@example.test', groups: 'staff' });
-      await context.close();
-    });
-
-    test(`an anonymous navigation is sent to the provider with everything that Doorward answers (${kind})`, async () => {
-      const [answer, head] = await reachesNobody([['/page?x=1', { headers: NAVIGATION }], ['/page', { method: 'HEAD', headers: NAVIGATION }]]);
-      assert.equal(answer.status, 302);
-      assert.ok(answer.headers.location.startsWith(w.provider.issuer), answer.headers.location);
-      assert.equal(answer.headers['set-cookie'].length, 1);
-      assert.match(answer.headers['set-cookie'][0], /^__Host-doorward\.login\..*HttpOnly/i);
-      assert.equal(answer.headers['cache-control'], 'no-store');
-      assert.equal(head.status, 302);
-      assert.equal(head.text, '');
-    });
-
-    test(`programs get 401, the wrong group 403, and neither a redirect (${kind})`, async () => {
-      const [xhr, post, prefetch, wrong, page] = await reachesNobody([
-        ['/page', { headers: XHR }],
-        ['/page', { method: 'POST', headers: NAVIGATION, body: 'x=1' }],
-        ['/page', { headers: { ...NAVIGATION, 'sec-purpose': 'prefetch' } }],
-        ['/admin/x', { headers: XHR, cookie: bob }],
-        ['/admin/x', { headers: NAVIGATION, cookie: bob }],
-      ]);
-      assert.equal(xhr.status, 401);
-      assert.equal(xhr.headers['set-cookie'], undefined);
-      assert.match(xhr.headers['www-authenticate'], /^Bearer/);
-      assert.match(xhr.headers['content-type'], /^application\/json/);
-      assert.ok(JSON.parse(xhr.text).login_url);
-      assert.equal(post.status, 401);
-      assert.equal(prefetch.status, 401);
-      assert.equal(wrong.status, 403);
-      assert.ok(JSON.parse(wrong.text).error);
-      assert.equal(page.status, 403);
-      assert.match(page.headers['content-type'], /^text\/html/);
-      assert.match(page.headers['content-security-policy'], /frame-ancestors 'none'/);
-      assert.match(page.text, /<h1/);
-    });
-
-    test(`a body passes whole, of whoever is signed in (${kind})`, async () => {
-      const body = Buffer.alloc(1024 * 1024, 'u');
-      const [refused] = await reachesNobody([['/upload', { method: 'POST', headers: XHR, body }]]);
-      assert.ok(refused.status === 401 || refused.error, `${refused.status}`);
-      const answer = await w.send('/upload', { method: 'POST', headers: XHR, cookie: bob, body });
-      assert.equal(answer.status, 200, answer.text);
-      assert.deepEqual(JSON.parse(answer.text), { bytes: body.length, user: 'bob' });
-    });
-
-    test(`hx_02 hx_03 hx_05 hx_06 spoofed identity headers never arrive, asked about or not (${kind})`, async () => {
-      for (const [path, cookie, want] of [
-        ['/own', bob, BOB],
-        ['/public/asked;x', bob, {}], ['/public/asked;x', undefined, {}],
-        ['/public/unasked', bob, {}], ['/public/unasked', undefined, {}],
-        ['/everywhere', undefined, {}],
-      ]) {
-        const answer = await w.send(path, { headers: { ...XHR, ...SPOOFED }, cookie });
-        assert.equal(answer.status, 200, `${path} ${answer.text}`);
-        assert.deepEqual(identity(await last(path)), want, path);
-      }
-      await reachesNobody(['x_forwarded_user', 'X_Forwarded-Groups', 'remote_user'].flatMap((name) => [
-        ['/own', { headers: { ...XHR, [name]: 'alice' }, cookie: bob }],
-        ['/public/unasked', { headers: { ...XHR, [name]: 'alice' } }],
-      ]));
-      // Named by Connection they are as good as ever.
-      await w.send('/own/connection', { headers: { ...XHR, connection: 'close, x-forwarded-user, cookie' }, cookie: bob });
-      assert.deepEqual(identity(await last('/own/connection')), BOB);
-    });
-
-    test(`hx_21 who has no e-mail gets none from the client (${kind})`, async () => {
-      const cookie = w.cookie(await w.signIn('nomail'));
-      assert.equal((await w.send('/nomail', { headers: { ...XHR, ...SPOOFED }, cookie })).status, 200);
-      const told = { 'x-forwarded-user': ['nomail'], 'x-forwarded-groups': ['staff'], 'x-forwarded-preferred-username': ['nomail'] };
-      assert.deepEqual(identity(await last('/nomail')), told);
-    });
-
-    test(`px_20 px_22 what a client says about its request moves no decision (${kind})`, async () => {
-      const elsewhere = `${w.origin}/public`;
-      const claims = [
-        { 'x-forwarded-uri': '/public' }, { 'x-original-url': elsewhere }, { 'x-original-uri': '/public' }, { 'x-rewrite-url': '/public' },
-        { 'x-forwarded-method': 'OPTIONS', 'x-original-method': 'OPTIONS' }, { 'x-forwarded-host': 'evil.test' }, { 'x-forwarded-proto': 'http' },
-        { 'x-envoy-original-path': '/public' }, { 'x-forwarded-for': '203.0.113.7', 'x-real-ip': '203.0.113.7', forwarded: 'for=203.0.113.7' },
-        { 'x-forwarded-for': '203.0.113.7, 203.0.113.7', 'x-envoy-external-address': '203.0.113.7' },
-      ];
-      for (const claim of claims) {
-        const [anonymous, wrong, network, navigation] = await reachesNobody([
-          ['/admin', { headers: { ...XHR, ...claim } }],
-          ['/admin', { headers: { ...XHR, ...claim }, cookie: bob }],
-          ['/elsewhere', { headers: { ...XHR, ...claim } }],
-          ['/admin?x=1', { headers: { ...NAVIGATION, ...claim } }],
-        ]);
-        const what = JSON.stringify(claim);
-        assert.equal(anonymous.status, 401, what);
-        assert.equal(wrong.status, 403, what);
-        assert.equal(network.status, 401, what);
-        assert.equal(navigation.status, 302, what);
-        const back = new URL(navigation.headers.location).searchParams.get('redirect_uri');
-        assert.equal(back, `${w.origin}/oauth2/callback`, what);
-      }
-      assert.equal((await w.send('/everywhere', { headers: XHR })).status, 200, 'networks are looked at');
-      for (const [target, status] of [['/oauth2/auth', 404], ['/oauth2/ext_authz/', 404], ['/oauth2/%61uth', 404], ['/oauth2/forward', 404], ['/oauth2/userinfo', 401]]) {
-        assert.equal((await w.send(target, { headers: { ...XHR, 'x-original-url': elsewhere } })).status, status, target);
-      }
-    });
-
-    test(`px_01 px_02 px_04 px_05 px_07 no spelling of a path gets an anonymous request to what is protected (${kind})`, async () => {
-      const tricks = [
-        '/public/../admin', '//admin', '/%61dmin', '/public/%2e%2e/admin', '/public/%2E%2E/admin', '/public;/../admin', '/admin%2f..%2fpublic',
-        '/public%2f..%2fadmin', '/public/..;/admin', '/public/..;x=1/admin', '/public\\..\\admin', '/public%5c..%5cadmin', '/./admin', '/public/./../admin',
-        '/public/..%00/admin', '/public/..', '/ADMIN', '/admin;x', '/admin.', '/public/../../admin', '/public/.%2e/admin', '/publicx', '/public%2fx/../../admin',
-      ];
-      for (const target of tricks) {
-        const [anonymous] = await reachesNobody([[target, { headers: XHR }]]);
-        assert.ok([400, 401, 403, 404].includes(anonymous.status) || anonymous.error, `${target} ${anonymous.status}`);
-      }
-      const seen = (await w.appLog()).length;
-      for (const target of tricks) await w.send(target, { headers: XHR, cookie: bob });
-      const reached = (await w.appLog()).slice(seen).map(({ path }) => path);
-      assert.deepEqual(reached.filter((path) => /admin/.test(path) && path !== '/ADMIN' && path !== '/admin.'), [], 'nor bob, who is no admin');
-      // Encoded twice it is a name like another, to Envoy, Doorward and the application.
-      for (const target of ['/public/%252e%252e/admin', '/public/%2561dmin']) {
-        const { status } = await w.send(target, { headers: XHR });
-        if (status === 200) assert.ok((await w.appLog()).at(-1).path.startsWith('/public/%'), target);
-      }
-    });
-
-    test(`a WebSocket wants a session and its own origin (${kind})`, async () => {
-      const before = (await w.appLog()).length;
-      assert.equal(await w.upgrade('/ws', { origin: w.origin }), 401);
-      assert.equal(await w.upgrade('/ws', { origin: 'https://evil.test', cookie: bob }), 403);
-      assert.equal((await w.appLog()).length, before);
-      assert.equal(await w.upgrade('/ws', { origin: w.origin, cookie: bob }), 101);
-    });
-
-    test(`HTTP/2 and gRPC: the same decisions, in the terms of each (${kind})`, async () => {
-      const session = http2.connect(w.origin, { rejectUnauthorized: false });
-      try {
-        const anonymous = await ask2(session, { ':path': '/h2?x=1', ...NAVIGATION });
-        assert.equal(anonymous.headers[':status'], 302);
-        const own = await ask2(session, { ':path': '/h2', ...XHR, ...SPOOFED, cookie: ['theme=dark', ...bob.split('; ')] });
-        assert.equal(own.headers[':status'], 200);
-        assert.deepEqual(identity(await last('/h2')), BOB);
-        const call = { ':method': 'POST', 'content-type': 'application/grpc', te: 'trailers' };
-        const bare = await ask2(session, { ':path': '/test.Notes/Say', ...call });
-        assert.equal(bare.headers[':status'], 200);
-        assert.equal(bare.headers['grpc-status'] ?? bare.trailers['grpc-status'], '16');
-        const denied = await ask2(session, { ':path': '/admin/Say', ...call, cookie: bob });
-        assert.equal(denied.headers['grpc-status'] ?? denied.trailers['grpc-status'], '7');
-      } finally {
-        session.destroy();
-      }
-      assert.equal((await w.appLog()).filter(({ path }) => /Say$/.test(path)).length, 0);
-    });
-
-    test(`a sign-out at Envoy ends the session, for a copy of its cookie too (${kind})`, async () => {
-      const jar = await w.signIn('alice');
-      const copy = w.cookie(jar);
-      assert.equal((await w.send('/page', { headers: XHR, cookie: copy })).status, 200);
-      const out = await jar.request(`${w.origin}/oauth2/sign_out`, { headers: { ...NAVIGATION, 'sec-fetch-site': 'same-origin' } });
-      assert.ok([302, 303].includes(out.status), `${out.status}`);
-      assert.deepEqual(jar.named(w.origin, SESSION_COOKIE), []);
-      const [gone] = await reachesNobody([['/page', { headers: XHR, cookie: copy }]]);
-      assert.equal(gone.status, 401);
-    });
-
-    test(`Doorward's own cookies: ${kind === 'grpc' ? 'kept from the application' : 'only HTTP cannot keep them from the application'} (${kind})`, async () => {
-      await w.send('/cookies', { headers: XHR, cookie: `theme=dark; ${bob}; lang=en` });
-      const cookie = (await last('/cookies')).headers.filter(([name]) => name === 'cookie').map(([, value]) => value);
-      assert.deepEqual(cookie, [kind === 'grpc' ? 'theme=dark; lang=en' : `theme=dark; ${bob}; lang=en`]);
-    });
-
-    test(`plain http leads to https (${kind})`, async () => {
-      const answer = await new Promise((resolve, reject) => {
-        http.get({ host: '127.0.0.1', port: w.plainPort, path: '/page?x=1', headers: { host: w.host } }, resolve).on('error', reject);
+        const head = await jar.request(`${ORIGIN}/page`, { method: 'HEAD' });
+        assert.deepEqual([head.status, head.text], [302, '']);
+        const program = await w.xhr(w.jar(), '/page');
+        assert.match(program.headers['www-authenticate'], /^Bearer/);
+        assert.match(program.headers['content-type'], /^application\/json/);
+        assert.ok(JSON.parse(program.text).login_url.startsWith(`${ORIGIN}/oauth2/`));
+        const page = await (await w.signedIn('bob')).request(`${ORIGIN}/admin`);
+        assert.match(page.headers['content-type'], /^text\/html/);
+        assert.match(page.headers['content-security-policy'], /frame-ancestors 'none'/);
+        assert.match(page.text, /<h1/);
       });
-      answer.resume();
-      assert.equal(answer.statusCode, 301);
-      assert.equal(answer.headers.location, `${w.origin}/page?x=1`);
-    });
 
-    // The last one: nothing works afterwards.
-    test(`without Doorward nobody passes (${kind})`, async () => {
-      await w.doorward.stop();
-      const answers = await reachesNobody([
-        ['/page', { headers: XHR, cookie: bob }], ['/page', { headers: NAVIGATION }], ['/everywhere', { headers: XHR }], ['/public/odd;x', { headers: XHR }],
-      ]);
-      assert.deepEqual(answers.map(({ status }) => status), [503, 503, 503, 503]);
-      assert.equal((await w.send('/public/page')).status, 200, 'what Doorward is not asked about');
-      await w.startDoorward();
-      await until('the session to count again', async () => (await w.send('/page', { headers: XHR, cookie: bob })).status === 200);
-    });
-  });
-
-  describe(`refresh over ${kind}`, () => {
-    const SECONDS = 3;
-    let w;
-    before(async () => {
-      w = await envoyWorld(kind, { accessToken: SECONDS, session: { refresh_grace: '4s' } });
-    });
-    after(() => w?.stop());
-
-    for (const user of ['bob', 'many']) {
-      test(`rf_01 the successor of ${user}'s session comes through Envoy, all of it (${kind})`, async () => {
-        w.provider.accessToken = SECONDS;
-        const jar = await w.signIn(user);
-        const since = Date.now();
-        const [old, chunks] = [w.cookie(jar), jar.named(w.origin, SESSION_COOKIE).length];
-        assert.ok(user === 'bob' ? chunks === 1 : chunks > 1, `${chunks} cookies`);
-        // The successor is not due itself for as long as this takes.
-        w.provider.accessToken = 600;
-        await until('the access token to expire', () => Date.now() > since + SECONDS * 1000 + 50);
-        const answer = await jar.request(`${w.origin}/page`, { headers: XHR });
-        assert.equal(answer.status, 200, answer.text);
-        const set = answer.headers['set-cookie'].map((line) => line.split('=', 1)[0]);
-        assert.equal(set.filter((name) => SESSION_COOKIE.test(name)).length, chunks);
-        assert.deepEqual(Object.keys(answer.headers).filter((name) => /^x-(doorward|auth)-/.test(name)), []);
-        const fresh = w.cookie(jar);
-        assert.notEqual(fresh, old);
-        await until('the grace to pass', async () => (await w.send('/page', { headers: XHR, cookie: old })).status === 401);
-        const path = `/after/${user}`;
-        assert.equal((await w.send(path, { headers: XHR, cookie: fresh })).status, 200);
-        const told = identity((await w.appLog()).findLast((line) => line.path === path));
-        assert.deepEqual(told['x-forwarded-user'], [user]);
-        if (user === 'many') assert.deepEqual(told['x-forwarded-groups'], [MANY_GROUPS.join(',')]);
+      test(`hx_02 px_05 envoy-${kind}: what Doorward is not asked about has plain names, and no identity either`, async () => {
+        const w = world();
+        await w.gateway.stop();
+        try {
+          const forged = ['X-Forwarded-User: alice', 'x_forwarded_user: alice', 'X.Forwarded.User: alice', 'Remote-User: alice', 'X-Auth-Request-Groups: admins'];
+          const [line] = await w.during(async () => assert.match(await w.raw('/public/static/a-b/page_1.html?x=1', forged), /^HTTP\/1\.1 200 /));
+          for (const [name, value] of line.headers) assert.ok(!/^(alice|admins)/.test(value), `${name}: ${value}`);
+          const got = await w.during(async () => {
+            for (const target of ['/public/static/..;/../admin', '/public/static/x;y', '/public/static/%20', '/public/static/../page', '/public/static', '/PUBLIC/static/x']) {
+              assert.match(await w.raw(target), /^HTTP\/1\.1 503 /, target);
+            }
+          });
+          assert.deepEqual(got, []);
+        } finally {
+          await w.startDoorward();
+        }
       });
-    }
 
-    test(`with the provider away an expired token passes nobody, and signs nobody out (${kind})`, async () => {
-      w.provider.accessToken = SECONDS;
-      const jar = await w.signIn('alice');
-      const since = Date.now();
-      w.provider.accessToken = 600;
-      await until('the access token to expire', () => Date.now() > since + SECONDS * 1000 + 50);
-      await w.provider.stop();
-      const answer = await jar.request(`${w.origin}/away`, { headers: XHR });
-      assert.equal(answer.status, 503, answer.text);
-      assert.ok(answer.headers['retry-after']);
-      assert.equal((await w.appLog()).filter(({ path }) => path === '/away').length, 0);
-      await w.provider.start();
-      await until('the session to go on', async () => (await jar.request(`${w.origin}/back`, { headers: XHR })).status === 200);
-    });
+      test(`l_20 envoy-${kind}: HTTP/2 and gRPC get the same decisions, in the terms of each`, async () => {
+        const w = world();
+        const cookie = (await w.signedIn('bob')).header(new URL(ORIGIN));
+        const session = http2.connect(ORIGIN, { host: '127.0.0.1', port: w.port, servername: HOST, rejectUnauthorized: false });
+        try {
+          const anonymous = await ask(session, { ':path': '/page', ...NAVIGATION });
+          assert.equal(anonymous.headers[':status'], 302);
+          const fields = { ':path': '/page', ...XHR, 'x-forwarded-user': 'alice', 'x.forwarded.user': 'alice', cookie: ['theme=dark', ...cookie.split('; ')] };
+          const [line] = await w.during(async () => assert.equal((await ask(session, fields)).headers[':status'], 200));
+          assert.deepEqual(values(line, 'x-forwarded-user'), ['bob']);
+          const got = await w.during(async () => {
+            const bare = await ask(session, { ':path': '/test.Notes/Say', ...GRPC });
+            assert.deepEqual([bare.headers[':status'], bare.status], [200, '16']);
+            const denied = await ask(session, { ':path': '/admin/Say', ...GRPC, cookie });
+            assert.deepEqual([denied.headers[':status'], denied.status], [200, '7']);
+          });
+          assert.deepEqual(got, []);
+        } finally {
+          session.destroy();
+        }
+      });
+
+      test(`envoy-${kind}: plain http leads to https`, async () => {
+        const w = world();
+        const answer = await new Promise((resolve, reject) => {
+          http.get({ host: '127.0.0.1', port: w.ports.plain, path: '/page?x=1', headers: { host: HOST } }, resolve).on('error', reject);
+        });
+        answer.resume();
+        assert.deepEqual([answer.statusCode, answer.headers.location], [301, `${ORIGIN}/page?x=1`]);
+      });
+    },
   });
 }
 
-// An Envoy that lets everything through: Doorward alone takes care.
-test('hx_03 hx_05 over gRPC odd spellings are removed by the names that the client gave them', async () => {
-  const edit = (text) => text
-    .replace('headers_with_underscores_action: REJECT_REQUEST', 'headers_with_underscores_action: ALLOW')
-    .replace(/ +- remove_on_match: .*\n/g, '')
-    .replace('mutations:\n', 'mutations: []\n');
-  const w = await envoyWorld('grpc', { edit });
+test('hx_03 hx_05 envoy-grpc: Doorward alone has odd spellings removed, by the names that the client gave them', async () => {
+  const w = await forwardWorld(recipe('grpc', (text) => {
+    const open = text.replace('DROP_HEADER', 'ALLOW').replace(/ +early_header_mutation_extensions:[^]*?(?= +route_config:)/, '');
+    assert.ok(open.length < text.length - 1000);
+    return open;
+  }));
   try {
-    const cookie = w.cookie(await w.signIn('bob'));
-    const odd = { x_forwarded_user: 'alice', 'X_Forwarded-Groups': 'admins', remote_user: 'alice', x_auth_request_email: 'alice@example.test' };
-    assert.equal((await w.send('/own', { headers: { ...XHR, ...SPOOFED, ...odd }, cookie })).status, 200);
-    assert.deepEqual(identity((await w.appLog()).findLast((line) => line.path === '/own')), BOB);
-    assert.equal((await w.send('/public/asked;x', { headers: { ...XHR, ...SPOOFED, ...odd } })).status, 200);
-    assert.deepEqual(identity((await w.appLog()).findLast((line) => line.path === '/public/asked;x')), {});
+    const jar = await w.signedIn('bob');
+    const forged = ['x_forwarded_user: alice', 'X.Forwarded_Groups: admins', 'remote_user: alice', 'x_auth_request_email: alice@example.test', 'X-Forwarded-Email: alice@example.test'];
+    for (const [target, lines, user] of [['/page', [`Cookie: ${jar.header(new URL(ORIGIN))}`], ['bob']], ['/public/asked;x', [], []]]) {
+      const [line] = await w.during(async () => assert.match(await w.raw(target, [...forged, ...lines]), /^HTTP\/1\.1 200 /));
+      assert.deepEqual(values(line, 'x-forwarded-user'), user);
+      for (const [name, value] of line.headers) assert.ok(!/^(alice|admins)/.test(value), `${name}: ${value}`);
+    }
   } finally {
     await w.stop();
   }
 });
 
-// One request of an HTTP/2 session: { headers, trailers }.
-function ask2(session, headers) {
+// One request of an HTTP/2 session: its headers, and the status where it is gRPC's.
+function ask(session, fields) {
   return new Promise((resolve, reject) => {
-    const stream = session.request(headers);
-    const answer = { headers: {}, trailers: {} };
-    stream.on('response', (got) => Object.assign(answer.headers, got));
-    stream.on('trailers', (got) => Object.assign(answer.trailers, got));
+    const stream = session.request({ ':authority': HOST, ...fields });
+    const answer = { headers: {} };
+    stream.on('response', (headers) => Object.assign(answer, { headers, status: headers['grpc-status'] }));
+    stream.on('trailers', (trailers) => Object.assign(answer, { status: trailers['grpc-status'] }));
     stream.on('error', reject).on('end', () => resolve(answer)).resume();
     stream.end();
   });

@@ -6,12 +6,13 @@ import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { ORIGIN, forwardWorld, values } from './lib/forward.mjs';
 import { forwardTests } from './lib/forward_tests.mjs';
 import { Jar } from './lib/jar.mjs';
 import { freePort, start, until } from './lib/process.mjs';
 import { world } from './lib/world.mjs';
 
-forwardTests({
+const RECIPE = {
   name: 'haproxy',
   places: (w) => ({
     'bind :443 ': `bind 127.0.0.1:${w.ports.proxy} `,
@@ -23,13 +24,51 @@ forwardTests({
     await writeFile(path.join(w.dir, 'app.pem'), (await readFile(w.cert, 'utf8')) + (await readFile(w.key, 'utf8')));
     return start('haproxy', ['-db', '-f', path.join(w.dir, 'haproxy.cfg')]);
   },
+};
+
+test('haproxy: an error in the script lets nobody pass', async () => {
+  const w = await forwardWorld({ ...RECIPE, places: (w) => ({ ...RECIPE.places(w), 'core.httpclient()': 'core.no_such_thing()' }) });
+  try {
+    const got = await w.during(async () => {
+      for (const target of ['/page', '/public/page']) assert.match(await w.raw(target), /^HTTP\/1\.1 503 /);
+    });
+    assert.deepEqual(got, []);
+  } finally {
+    await w.stop();
+  }
+});
+
+forwardTests({
+  ...RECIPE,
   also(world) {
+    test('px_01 haproxy: the path that was judged is the path that arrives', async () => {
+      const w = world();
+      const cookie = `Cookie: ${(await w.signedIn('bob')).header(new URL(ORIGIN))}`;
+      const [line] = await w.during(() => w.raw('/page//a;b=c/./d', [cookie]));
+      assert.equal(line.path, '/page//a;b=c/./d');
+    });
+
+    test('hx_09 haproxy: nor does the application hear of a header to be removed', async () => {
+      const w = world();
+      const jar = await w.signedIn('bob');
+      for (const upgrade of [[], ['Upgrade: websocket'], ['Upgrade: websocket, h2c'], ['Upgrade: h2c']]) {
+        const handshake = ['Sec-WebSocket-Version: 13', 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==', `Origin: ${ORIGIN}`];
+        const lines = ['Connection: X-Forwarded-User, upgrade', ...upgrade, ...handshake, `Cookie: ${jar.header(new URL(ORIGIN))}`];
+        const [line] = await w.during(() => w.raw('/page', lines));
+        assert.deepEqual(values(line, 'upgrade'), upgrade[0] === 'Upgrade: websocket' ? ['websocket'] : []);
+        assert.doesNotMatch(values(line, 'connection').join(), /forwarded/i);
+        assert.deepEqual(values(line, 'x-forwarded-user'), ['bob']);
+      }
+    });
+
     test('haproxy: an application sets cookies, but none of Doorward\'s', async () => {
       const w = world();
       const jar = await w.signedIn('bob');
+      // Once the counter of fruitless sign-ins has been cleared, Doorward sets none.
+      await w.xhr(jar, '/page');
       const set = async (line) => (await w.xhr(jar, `/cookie?line=${encodeURIComponent(line)}`)).headers['set-cookie'];
       for (const name of ['a', 'doorwards', 'b.doorward']) assert.deepEqual(await set(`${name}=1; Path=/`), [`${name}=1; Path=/`]);
-      for (const name of ['__Host-doorward', '__Host-doorward.1', 'doorward', ' doorward.login.x']) assert.equal(await set(`${name}=1; Path=/; Secure`), undefined);
+      for (const name of ['__Host-doorward', '__Host-doorward.1', 'doorward', 'doorward.login.x']) assert.equal(await set(`${name}=1; Path=/; Secure`), undefined);
       assert.equal((await w.xhr(jar, '/page')).status, 200);
     });
   },

@@ -18,6 +18,13 @@ forwardTests({
   startProxy: (w) => startNginx({ tmp: w.tmp, sites: [`${w.dir}/app.conf`] }),
 
   also(world) {
+    test('px_01 nginx: the path that was judged is the path that arrives', async () => {
+      const w = world();
+      const cookie = `Cookie: ${(await w.signedIn('bob')).header(new URL(ORIGIN))}`;
+      const [line] = await w.during(() => w.raw('/page//a;b=c/./d', [cookie]));
+      assert.equal(line.path, '/page//a;b=c/./d');
+    });
+
     test('nginx: a program is told once how to sign in, in JSON', async () => {
       const w = world();
       const answer = await w.xhr(w.jar(), '/page?a=1');

@@ -111,10 +111,11 @@ for (const form of Object.keys(CLASSIC)) {
     });
     assert.deepEqual(got, []);
     const line = await last(async () => {
-      const { shown, returned, page } = await visit(jar, 'bob', `${ORIGIN}/page?a=1`);
+      const { shown, returned, page } = await visit(jar, 'bob', `${ORIGIN}/page?a=1&b=2`);
       assert.match(shown.text, /Sign in/);
       if (form.includes('=403')) assert.equal(shown.status, 403);
-      assert.equal(returned.location, `${ORIGIN}/page?a=1`);
+      // The snippet does not encode what it writes into `rd`; where it sends a header instead, all of it comes back.
+      assert.equal(returned.location, `${ORIGIN}/page?a=1${form.includes('@') ? '' : '&b=2'}`);
       assert.equal(page.status, 200);
     });
     assert.deepEqual(values(line, 'x-user'), ['bob']);

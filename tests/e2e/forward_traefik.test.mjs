@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
 import { freshContext, launch, signIn } from './lib/browser.mjs';
-import { HOST, ORIGIN, forwardWorld, values } from './lib/forward.mjs';
+import { ORIGIN, forwardWorld, values } from './lib/forward.mjs';
 import { forwardTests } from './lib/forward_tests.mjs';
 import { snippet, startTraefik } from './lib/programs.mjs';
 
@@ -25,28 +25,6 @@ forwardTests({
   away: [500],
   cookies: 'kept',
   tells: { 'x-auth-request-user': 'bob', 'x-auth-request-email': 'bob@example.test', 'x-auth-request-groups': 'staff' },
-});
-
-describe('traefik, besides', () => {
-  let w, bob;
-  before(async () => {
-    w = await forwardWorld(RECIPE);
-    bob = await w.signedIn('bob');
-  });
-  after(() => w?.stop());
-
-  test('hx_03 what is said of the request is said by Traefik alone', async () => {
-    const said = { 'X-Original-URL': '/x', 'X-Rewrite-URL': '/x', Forwarded: 'for=192.0.2.7', 'X-Forwarded-Uri': '/x', 'X.Forwarded.Uri': '/x', X_Original_URL: '/x', 'X-Forwarded-Prefix': '/x', 'X-Forwarded-Host': 'x.test', 'X-Forwarded-For': '192.0.2.7', 'X-Real-IP': '192.0.2.7' };
-    const [line] = await w.during(() => w.xhr(bob, '/page', { headers: said }));
-    assert.deepEqual(values(line, 'x-forwarded-for'), ['127.0.0.1']);
-    assert.deepEqual(values(line, 'x-forwarded-host'), [HOST]);
-    for (const [name, value] of line.headers) assert.ok(!Object.values(said).includes(value), `${name}: ${value}`);
-  });
-
-  test('px_20 the query is the application\'s, whatever is in it', async () => {
-    assert.equal((await w.xhr(bob, '/page?allowed_groups=nobody&allowed_emails=nobody@example.test')).status, 200);
-    assert.equal((await w.xhr(bob, '/admin?allowed_groups=staff')).status, 403);
-  });
 });
 
 describe('traefik, as oauth2-proxy documents it', () => {

@@ -26,7 +26,7 @@ const XHR = { accept: '*/*', 'sec-fetch-mode': 'cors', 'sec-fetch-site': 'same-o
 // `startProvider`; `env`: settings of Doorward's by environment variables; `toml`: more lines for its file.
 export async function forwardWorld({ name, places = () => ({}), startProxy, provider = {}, env = {}, toml = '' }) {
   const dir = await mkdtemp(path.join(os.tmpdir(), `doorward-${name}-`));
-  const ports = { doorward: await freePort(), admin: await freePort(), provider: await freePort(), app: await freePort(), proxy: await freePort(), plain: await freePort() };
+  const ports = { doorward: await freePort(), admin: await freePort(), provider: await freePort(), app: await freePort(), proxy: await freePort(), plain: await freePort(), grpc: await freePort() };
   const children = [];
   const w = {
     dir: path.join(dir, 'recipe'),

@@ -1,6 +1,7 @@
 // What every proxy that asks Doorward must keep, tried against the proxy itself: who gets in, what the application sees,
 // what nobody can talk anybody into.
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { assertIdentity, freshContext, launch, signIn } from './browser.mjs';
@@ -24,6 +25,10 @@ const SPOOFED = ['X-Forwarded-User: alice', 'x-forwarded-USER: alice', 'x_forwar
   'X-Forwarded-Groups: admins', 'X_Forwarded-Email: alice@example.test', 'X-Forwarded-Email: alice@example.test', 'X-Forwarded-Preferred-Username: alice',
   'X-Forwarded-Access-Token: x', 'X-Auth-Request-User: alice', 'X-Auth-Request-Email: alice@example.test', 'x_auth_request_groups: admins',
   'Remote-User: alice', 'remote_user: alice', 'Remote-Groups: admins', 'X-WEBAUTH-USER: alice', 'X-Doorward-Assertion: x'];
+// And every name that Doorward itself would remove.
+const KNOWN = [.../const IDENTITY: &\[&str\] = &\[([^]*?)\];/.exec(await readFile(new URL('../../../src/http/headers.rs', import.meta.url), 'utf8'))[1].matchAll(/"([a-z-]+)"/g)]
+  .map(([, name]) => name);
+SPOOFED.push(...KNOWN.filter((name) => !SPOOFED.some((line) => line.toLowerCase().startsWith(`${name}:`))).map((name) => `${name}: alice`));
 const IDENTITY = [...new Set(SPOOFED.map((line) => line.split(':')[0].toLowerCase().replace(/[^a-z]/g, '-')))];
 
 // What clients say of their request, to be judged by another one.
@@ -42,11 +47,11 @@ const resolved = (line) => path.posix.normalize(line.path.replaceAll('\\', '/'))
 const inPublic = (line) => /^\/public(\/|$)/.test(resolved(line));
 const inAdmin = (line) => /^\/admin([/;]|$)/.test(resolved(line));
 
-// `name`, `places`, `startProxy`: as of `forwardWorld`. `away`: the statuses while Doorward is not there. `cookies`: 'kept'
-// where the proxy cannot take Doorward's out of the request. `tells`: what it tells of bob beside X-Forwarded-*. `also`:
-// further tests, given a function that returns the world.
-export function forwardTests({ away = [503], cookies = 'taken', tells = {}, also = () => {}, ...recipe }) {
-  const { name } = recipe;
+// `name`, `places`, `startProxy`: as of `forwardWorld`; `label`: in titles, in place of the name. `away`: the statuses while
+// Doorward is not there. `cookies`: 'kept' where the proxy cannot take Doorward's out of the request. `tells`: what it tells
+// of bob beside X-Forwarded-*. `also`: further tests, given a function that returns the world.
+export function forwardTests({ away = [503], cookies = 'taken', tells = {}, also = () => {}, label, ...recipe }) {
+  const name = label ?? recipe.name;
 
   describe(name, () => {
     let w;
@@ -141,6 +146,23 @@ export function forwardTests({ away = [503], cookies = 'taken', tells = {}, also
       assert.deepEqual(got, []);
     });
 
+    test(`hx_03 px_22 ${name}: what the application reads of the request's way is the proxy's own`, async () => {
+      const jar = await w.signedIn('bob');
+      const said = ['Forwarded: for=192.0.2.7', 'X-Forwarded-For: 192.0.2.7', 'X-Forwarded-Host: x.test', 'X-Forwarded-Prefix: /x', 'X-Forwarded-Uri: /x', 'X.Forwarded.Uri: /x',
+        'X-Original-URL: /x', 'X_Original_URL: /x', 'X-Real-IP: 192.0.2.7', 'X-Rewrite-URL: /x'];
+      for (const lines of [[], [`Cookie: ${jar.header(new URL(ORIGIN))}`]]) {
+        // What Doorward was told two things of, it refuses.
+        const [line] = await w.during(() => w.raw('/public/page', [...said, ...lines]));
+        for (const [header, value] of line?.headers ?? []) assert.ok(!said.some((text) => text.endsWith(`: ${value}`)), `${header}: ${value}`);
+      }
+    });
+
+    test(`px_20 ${name}: the query is the application's, whatever is in it`, async () => {
+      const jar = await w.signedIn('bob');
+      assert.match((await w.xhr(jar, '/page?allowed_groups=none&allowed_emails=none')).text, /\/page\?allowed_groups=none&amp;allowed_emails=none</);
+      assert.equal((await w.xhr(jar, '/admin?allowed_groups=staff')).status, 403);
+    });
+
     test(`w_01 px_22 ${name}: a client's address is its own`, async () => {
       const got = await w.during(async () => {
         for (const header of ['X-Forwarded-For: 127.0.0.9', 'X-Real-IP: 127.0.0.9', 'Forwarded: for=127.0.0.9', 'x_forwarded_for: 127.0.0.9', 'X-Forwarded-For: 127.0.0.9, 127.0.0.9']) {
@@ -206,14 +228,21 @@ export function forwardTests({ away = [503], cookies = 'taken', tells = {}, also
         assert.equal(await w.handshake(jar, { origin: 'null' }), 403);
       });
       assert.deepEqual(got, []);
-      const h2c = await w.raw('/page', ['Upgrade: h2c', 'HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA', `Cookie: ${jar.header(new URL(ORIGIN))}`]);
-      assert.notEqual(status(h2c), 101);
+      const lines = await w.during(async () => {
+        for (const connection of ['close', 'Upgrade', 'Upgrade, HTTP2-Settings']) {
+          const h2c = await w.raw('/page', ['Upgrade: h2c', 'HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA', `Connection: ${connection}`, `Cookie: ${jar.header(new URL(ORIGIN))}`]);
+          assert.notEqual(status(h2c), 101);
+        }
+      });
+      // One of the two is missing: RFC 7540 §3.2 wants both.
+      for (const line of lines) assert.ok(['upgrade', 'http2-settings'].some((header) => values(line, header).length === 0), JSON.stringify(line.headers));
     });
 
     test(`rl_01 ${name}: a sign-out ends it, for the browser and for a copy of the cookie`, async () => {
       const jar = await w.signedIn('alice');
       const copy = jar.header(new URL(ORIGIN));
       assert.equal((await w.xhr(jar, '/page')).status, 200);
+      assert.deepEqual(jar.named(ORIGIN, /\.loop$/), [], 'this sign-in led somewhere');
       const out = await jar.request(`${ORIGIN}/oauth2/sign_out`, { headers: { 'sec-fetch-site': 'same-origin', 'sec-fetch-mode': 'navigate' } });
       assert.equal(out.status, 302);
       assert.deepEqual(jar.named(ORIGIN, SESSION), []);

@@ -27,6 +27,11 @@ export async function startCaddy({ dir, tmp, sites }) {
   return start(process.env.CADDY ?? program('caddy'), ['run', '--config', file, '--adapter', 'caddyfile'], { cwd: dir, env });
 }
 
+// `file`: of its directory.
+export function startEnvoy({ dir }, file) {
+  return start(process.env.ENVOY ?? program('envoy'), ['-c', path.join(dir, file), '--disable-hot-restart', '--concurrency', '1', '--log-level', 'warn']);
+}
+
 export async function startTraefik({ dir, at }) {
   const child = start(program('traefik'), [`--configFile=${path.join(dir, 'traefik.yml')}`], { cwd: dir });
   // It answers 404 to everything until it has read its dynamic configuration.
