@@ -167,6 +167,7 @@ fn forward_and_ext_authz_begin_a_sign_in_that_comes_back_and_auth_does_not() {
     let mut browser = w.gateway.browser();
     let auth = w.auth(&mut browser, "/deep?x=1", &support::browser::NAVIGATE);
     assert_eq!((auth.status, auth.header("location"), auth.header("set-cookie")), (401, None, None));
+    assert_eq!((auth.body.len(), auth.header("www-authenticate").is_some()), (0, true));
     for (path, headers) in [
         ("/oauth2/forward", navigate(&[("X-Forwarded-Method", "GET"), ("X-Forwarded-Uri", "/public/../deep?x=1")])),
         ("/oauth2/forward", navigate(&[("X-Forwarded-Method", "GET"), ("X-Forwarded-Uri", "/deep?x=1")])),
@@ -533,6 +534,7 @@ machine = { issuers = ["main"], audience = ["demo-api"] }
     let token = format!("Bearer {}", w.provider.demo.control().access_token("alice", None).unwrap());
     let answer = w.asks(&mut nobody, &[&told[..], &[("Authorization", &*token)]].concat());
     assert_eq!((answer.status, answer.header("x-forwarded-user")), (202, Some("alice")));
+    assert_eq!(answer.header("authorization"), Some(""), "what is judged here is not for the application");
     let answer = w.asks(&mut nobody, &[&told[..], &[("Authorization", "Bearer nonsense")]].concat());
     assert_eq!(answer.status, 401);
     assert!(answer.header("www-authenticate").unwrap().contains("invalid_token"));

@@ -29,7 +29,7 @@ export async function startCaddy({ dir, tmp, sites }) {
 
 // `file`: of its directory.
 export function startEnvoy({ dir }, file) {
-  return start(program('envoy'), ['-c', path.join(dir, file), '--disable-hot-restart', '--concurrency', '1', '--log-level', 'warn']);
+  return start(process.env.ENVOY ?? program('envoy'), ['-c', path.join(dir, file), '--disable-hot-restart', '--concurrency', '1', '--log-level', 'warn']);
 }
 
 export async function startTraefik({ dir, at }) {
