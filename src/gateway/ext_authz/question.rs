@@ -26,7 +26,7 @@ pub(super) fn question(gateway: &Gateway, peer: IpAddr, request: CheckRequest) -
     let connected = attributes.source.as_ref().and_then(address);
     // Whoever is connected to Envoy is the client, unless that is a trusted proxy too, which then says who it is.
     let seen = forwarded::read(&parts.headers, connected.unwrap_or(peer), &gateway.trust)?;
-    let is_named = connected.is_some() || seen.chain.is_some();
+    let is_named = connected.is_some_and(|address| !gateway.trusts(address)) || seen.chain.is_some();
     let scheme = match http.scheme.as_str() {
         "https" => Some(Scheme::Https),
         "http" => Some(Scheme::Http),
