@@ -73,6 +73,9 @@ pub(super) fn read(inputs: &[Input]) -> Result<Options, Note> {
     Ok(options)
 }
 
+/// A structured configuration, and what messages call it.
+type Structured = (Map<String, Value>, String);
+
 enum Form {
     Legacy(Map<String, Value>),
     Documents(Vec<Value>),

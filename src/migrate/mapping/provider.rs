@@ -55,8 +55,8 @@ pub(super) fn known(c: &mut Context, name: &str) -> Option<String> {
 fn openid(c: &mut Context, kind: &str) {
     let Some(issuer) = issuer(c, kind) else { return };
     let from = match c.options.given("oidc_issuer_url") {
-        Some(_) => c.options.origin("oidc_issuer_url"),
-        None => format!("provider = \"{kind}\""),
+        Some(_) if kind != "google" => c.options.origin("oidc_issuer_url"),
+        _ => format!("provider = \"{kind}\""),
     };
     c.draft.provider.set("issuer", quoted(&issuer), from);
     let is_confidential =
@@ -93,6 +93,8 @@ fn issuer(c: &mut Context, kind: &str) -> Option<String> {
         .as_ref()
         .is_some_and(|issuer| ["/common", "/organizations", "/consumers"].iter().any(|part| issuer.contains(part)));
     let issuer = match (&written, kind) {
+        // oauth2-proxy goes to Google, whatever issuer is written.
+        (_, "google") => Some("https://accounts.google.com".to_owned()),
         (Some(issuer), _) if !is_shared => Some(issuer.clone()),
         (_, "azure" | "entra-id") if tenants.len() == 1 => tenants.first().map(|tenant| of_tenant(tenant)),
         (None, "azure" | "entra-id") if tenant.is_some() => {
@@ -100,7 +102,6 @@ fn issuer(c: &mut Context, kind: &str) -> Option<String> {
             tenant.as_deref().map(of_tenant)
         }
         (None, "gitlab") => Some("https://gitlab.com".to_owned()),
-        (None, "google") => Some("https://accounts.google.com".to_owned()),
         (None, "keycloak") => {
             let login = c.options.text("login_url").unwrap_or_default();
             login.strip_suffix("/protocol/openid-connect/auth").map(str::to_owned)
