@@ -1,11 +1,11 @@
 // deploy/nginx, as it is: nginx asks Doorward with auth_request.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { HOST, ORIGIN, values } from './lib/forward.mjs';
+import { HOST, ORIGIN, forwardWorld, values } from './lib/forward.mjs';
 import { forwardTests } from './lib/forward_tests.mjs';
 import { startNginx } from './lib/nginx.mjs';
 
-forwardTests({
+const RECIPE = {
   name: 'nginx',
   places: (w) => ({
     'listen 443 ': `listen 127.0.0.1:${w.ports.proxy} `,
@@ -16,6 +16,26 @@ forwardTests({
     '/etc/nginx/doorward': `${w.dir}/doorward`,
   }),
   startProxy: (w) => startNginx({ tmp: w.tmp, sites: [`${w.dir}/app.conf`] }),
+};
+
+test('hx_20 nginx: whom the question alone refuses is refused, and no page reads who that is', async () => {
+  const asked = { 'internal;': 'internal; rewrite ^ /oauth2/auth?allowed_groups=none break;' };
+  const w = await forwardWorld({ ...RECIPE, places: (w) => ({ ...RECIPE.places(w), ...asked }) });
+  try {
+    const cookie = `Cookie: ${(await w.signedIn('alice')).header(new URL(ORIGIN))}`;
+    const got = await w.during(async () => {
+      const answer = await w.raw('/page', [cookie]);
+      assert.match(answer, /^HTTP\/1\.1 403 /);
+      assert.doesNotMatch(answer, /^x-(auth-request|forwarded|doorward)-/im);
+    });
+    assert.deepEqual(got, []);
+  } finally {
+    await w.stop();
+  }
+});
+
+forwardTests({
+  ...RECIPE,
 
   also(world) {
     test('px_01 nginx: the path that was judged is the path that arrives', async () => {
