@@ -58,7 +58,8 @@ class Kubernetes(unittest.TestCase):
                 for service in of(objects, "Service"):
                     self.assertLessEqual(service["spec"]["selector"].items(), labels)
                     self.assertLessEqual({p["targetPort"] for p in service["spec"]["ports"]}, ports)
-                for policy in of(objects, "NetworkPolicy"):
+                place = deployment["metadata"]["namespace"]
+                for policy in (p for p in of(objects, "NetworkPolicy") if p["metadata"]["namespace"] == place):
                     self.assertLessEqual(policy["spec"]["podSelector"]["matchLabels"].items(), labels)
                     self.assertLessEqual({p["port"] for r in policy["spec"]["ingress"] for p in r["ports"]}, ports)
 
@@ -91,6 +92,12 @@ class Kubernetes(unittest.TestCase):
             self.assertEqual({path["path"] for path in rule["http"]["paths"]}, asked)
         match = named(self.built["ingress-sso/traefik"], "IngressRoute", "doorward")["spec"]["routes"][0]["match"]
         self.assertIn("!PathRegexp(`^/oauth2/(auth|forward|ext_authz)(/|$)`)", match)
+
+    def test_istio_asks_about_every_host_that_does_not_lead_to_doorward(self):
+        objects = self.built["gateway-api/istio"]
+        operations = [rule["to"][0]["operation"] for rule in named(objects, "AuthorizationPolicy")["spec"]["rules"]]
+        hosts = named(objects, "HTTPRoute", "doorward")["spec"]["hostnames"]
+        self.assertEqual(operations, [{"notPaths": ["/oauth2", "/oauth2/*"]}, {"notHosts": hosts}])
 
     def test_services_of_doorward_that_other_objects_name_exist(self):
         def test(_, objects):
