@@ -93,6 +93,19 @@ class Kubernetes(unittest.TestCase):
         match = named(self.built["ingress-sso/traefik"], "IngressRoute", "doorward")["spec"]["routes"][0]["match"]
         self.assertIn("!PathRegexp(`^/oauth2/(auth|forward|ext_authz)(/|$)`)", match)
 
+    def test_pods_beside_the_gateway_reach_neither_doorward_nor_the_application(self):
+        built = {d: o for d, o in self.built.items() if re.match("ingress-sso/|gateway-api/(envoy|istio)", d)}
+        built.pop("ingress-sso/doorward")
+        self.assertEqual(len(built), 5)
+        for directory, objects in built.items():
+            with self.subTest(directory):
+                policies = {p["metadata"]["namespace"]: p["spec"] for p in of(objects, "NetworkPolicy")}
+                doorward, application = policies.pop("doorward"), policies.popitem()
+                self.assertEqual(policies, {})
+                self.assertIn(application[0], ("app", "wiki"))
+                http = [rule for rule in doorward["ingress"] if {"port": "http"} in rule["ports"]]
+                self.assertEqual([rule["from"] for rule in http], [rule["from"] for rule in application[1]["ingress"]])
+
     def test_istio_asks_about_every_host_that_does_not_lead_to_doorward(self):
         objects = self.built["gateway-api/istio"]
         operations = [rule["to"][0]["operation"] for rule in named(objects, "AuthorizationPolicy")["spec"]["rules"]]
