@@ -21,9 +21,9 @@ VALUES = {
 }
 
 
-def render(values):
+def render(values, name="door"):
     with helm.Chart.load(CHART) as chart:
-        rendered = chart.render(values, name="door", namespace="doorward")
+        rendered = chart.render(values, name=name, namespace="doorward")
     notes = rendered.pop("doorward/templates/NOTES.txt")
     return [o for text in rendered.values() for o in documents(text)], notes
 
@@ -81,6 +81,30 @@ class Helm(unittest.TestCase):
         self.assertEqual(named(objects, "PrometheusRule")["spec"], alerts)
         dashboard = named(objects, "ConfigMap", "sso-dashboard")["data"]["doorward.json"]
         self.assertEqual(json.loads(dashboard), json.loads((DEPLOY / "grafana/doorward.json").read_text()))
+
+    def test_values_that_yaml_would_read_otherwise_stay_what_they_are(self):
+        config = "\n    # indented\n" + VALUES["full"]["config"] + "\n\tx: |\n"
+        values = {**VALUES["default"], "config": config, "nameOverride": "0123", "networkPolicy": {"from": ["1e3"], "adminFrom": ["0x10"]}}
+        objects, _ = render(values, name="123")
+        validate(objects)
+        self.assertEqual(named(objects, "ConfigMap")["data"]["doorward.toml"].rstrip("\n"), config.rstrip("\n"))
+        labels = named(objects, "Deployment")["spec"]["selector"]["matchLabels"]
+        self.assertEqual(labels, {"app.kubernetes.io/name": "0123", "app.kubernetes.io/instance": "123"})
+
+    def test_who_may_connect_is_who_is_named(self):
+        def sources(objects):
+            rules = named(objects, "NetworkPolicy")["spec"]["ingress"]
+            names = [r.get("from") and [s["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for s in r["from"]] for r in rules]
+            return dict(zip([r["ports"][0]["port"] for r in rules], names, strict=True))
+
+        self.assertEqual(sources(self.rendered["default"][0]), {"http": None, "admin": ["monitoring"]})
+        self.assertEqual(sources(self.rendered["full"][0]), {"http": ["ingress-nginx"], "admin": ["monitoring", "operators"]})
+
+    def test_the_job_is_the_one_that_the_alerts_name(self):
+        endpoint = named(self.rendered["full"][0], "ServiceMonitor")["spec"]["endpoints"][0]
+        job = {"targetLabel": "job", "replacement": "doorward"}
+        self.assertIn(job, endpoint["relabelings"])
+        self.assertIn('up{job="doorward"}', (DEPLOY / "prometheus/alerts.yaml").read_text())
 
     def test_the_default_configuration_is_toml_without_secrets(self):
         with helm.Chart.load(CHART) as chart:

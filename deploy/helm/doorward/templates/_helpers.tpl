@@ -13,8 +13,8 @@
 {{- end -}}
 
 {{- define "doorward.selector" -}}
-app.kubernetes.io/name: {{ include "doorward.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "doorward.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "doorward.labels" -}}
