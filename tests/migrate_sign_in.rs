@@ -228,7 +228,9 @@ impl World {
             None => browser.fetch(&self.page()),
             Some(_) => {
                 let page = self.page();
-                browser.send("GET", "/oauth2/auth", &[("X-Original-URL", &page), ("X-Original-Method", "GET")], b"")
+                // By the name that the proxy has for Doorward.
+                let headers = [("Host", "doorward:4180"), ("X-Original-URL", &*page), ("X-Original-Method", "GET")];
+                browser.send("GET", "/oauth2/auth", &headers, b"")
             }
         }
     }
