@@ -565,3 +565,23 @@ fn success_status_is_the_operators() {
     let gateway = Gateway::with(provider.issuer(), &upstream, extra);
     assert_eq!(gateway.browser().send("GET", "/oauth2/auth", &[], b"").status, 204);
 }
+
+#[test]
+fn px_22_of_headers_that_the_proxy_is_known_to_set_no_others_are_read() {
+    let with = |headers: &str| {
+        let family = format!("[forward_auth]\nheaders = \"{headers}\"\n{ROUTES}");
+        World::with(TRUSTED, es256(), &family)
+    };
+    let get = [("X-Original-Method", "GET"), ("X-Forwarded-Method", "GET")];
+    let public = [("X-Original-URL", "http://app.localhost/public"), ("X-Forwarded-Uri", "/x")];
+    let private = [("X-Original-URL", "http://app.localhost/x"), ("X-Forwarded-Uri", "/public")];
+    let ask = |w: &World, told: &[(&str, &str)]| w.asks(&mut w.gateway.browser(), &[told, &get[..]].concat()).status;
+    let (any, original, forwarded) = (World::new(), with("x-original"), with("x-forwarded"));
+    assert_eq!([ask(&any, &public), ask(&original, &public), ask(&forwarded, &public)], [403, 202, 401]);
+    assert_eq!([ask(&any, &private), ask(&original, &private), ask(&forwarded, &private)], [403, 401, 202]);
+    // Then a question that was sent to one host may be about another.
+    let elsewhere = [("X-Original-URL", "http://alone.localhost/public"), ("X-Forwarded-Host", "app.localhost")];
+    assert_eq!([ask(&any, &elsewhere), ask(&original, &elsewhere)], [403, 401]);
+    let elsewhere = [("X-Forwarded-Host", "alone.localhost"), ("X-Forwarded-Uri", "/public")];
+    assert_eq!([ask(&any, &elsewhere), ask(&forwarded, &elsewhere), ask(&original, &elsewhere)], [403, 401, 403]);
+}

@@ -9,6 +9,7 @@ use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 
 use super::{Dialect, bad};
+use crate::config::settings::QuestionHeaders;
 use crate::gateway::Gateway;
 use crate::http::forwarded;
 use crate::http::origin::Scheme;
@@ -90,22 +91,25 @@ pub fn read(gateway: &Gateway, peer: IpAddr, asking: &Parts, dialect: Dialect) -
 
 fn in_headers(gateway: &Gateway, peer: IpAddr, parts: &Parts) -> Result<About, Refusal> {
     let headers = &parts.headers;
+    let families = gateway.settings.server.forward_auth.headers;
+    let original = |name: HeaderName| if families.has_original() { single(headers, &name) } else { Ok(None) };
+    let forwarded = |name: HeaderName| if families.has_forwarded() { single(headers, &name) } else { Ok(None) };
     let (mut url_host, mut targets) = (None, Vec::with_capacity(3));
-    if let Some(url) = single(headers, &ORIGINAL_URL)? {
+    if let Some(url) = original(ORIGINAL_URL)? {
         let (host, target) = split(url)?;
         url_host = host;
         targets.push(target);
     }
-    targets.extend(single(headers, &FORWARDED_URI)?);
+    targets.extend(forwarded(FORWARDED_URI)?);
     // A second proxy on the way to us may tell of the question itself: an ingress that is asked through itself.
     let question = parts.uri.path_and_query().map(PathAndQuery::as_str);
-    targets.extend(single(headers, &ORIGINAL_URI)?.filter(|uri| Some(*uri) != question));
+    targets.extend(original(ORIGINAL_URI)?.filter(|uri| Some(*uri) != question));
     let target = agreed(&targets).ok_or(TWO_PATHS)?;
-    let methods = [single(headers, &ORIGINAL_METHOD)?, single(headers, &FORWARDED_METHOD)?];
+    let methods = [original(ORIGINAL_METHOD)?, forwarded(FORWARDED_METHOD)?];
     let method = agreed(&methods.into_iter().flatten().collect::<Vec<_>>()).ok_or(TWO_METHODS)?;
 
     let seen = forwarded::read(headers, peer, &gateway.trust)?;
-    let host = match (url_host, seen.host.as_deref()) {
+    let host = match (url_host, seen.host.as_deref().filter(|_| families.has_forwarded())) {
         (Some(url), Some(told)) if canonical_host(url)?.name != canonical_host(told)?.name => return Err(TWO_HOSTS),
         // The port that the browser sees is in the URL; X-Forwarded-Host often leaves it out.
         (Some(url), _) => url.to_owned(),
@@ -116,7 +120,7 @@ fn in_headers(gateway: &Gateway, peer: IpAddr, parts: &Parts) -> Result<About, R
     let method = method.map_or(Ok(Method::GET), |method| Method::from_bytes(method.as_bytes()));
     let method = method.map_err(|_| bad("the method is none"))?;
     let target = path_and_query(target.unwrap_or("/"))?;
-    if leads_elsewhere(gateway, parts, &host, &method, &target)? {
+    if families == QuestionHeaders::Any && leads_elsewhere(gateway, parts, &host, &method, &target)? {
         return Err(TWO_HOSTS);
     }
     let (client, named) = match (forwarded::real_ip(headers)?, seen.chain.as_deref()) {
