@@ -278,6 +278,92 @@ fn what_would_let_more_people_in_is_refused() {
     }
 }
 
+/// One container of a Deployment, with these arguments and variables.
+fn deployment(name: &str, args: &str, env: &str) -> String {
+    format!(
+        "kind: Deployment\nspec:\n  template:\n    spec:\n      containers:\n      - name: {name}\n        args: [--provider=oidc, --oidc-issuer-url=https://id.example.com, \
+         --client-id=app, --client-secret-file=/s, --redirect-url=https://app.example.com/oauth2/callback, --upstream=http://app:80/, {args}]\n        env: [{env}]\n---\n"
+    )
+}
+
+#[test]
+fn px_18_who_may_pass_is_never_only_in_a_variable() {
+    for (key, args) in [
+        ("allowed_groups", "--email-domain=example.com"),
+        ("allowed_groups", "--email-domain=*"),
+        ("google_groups", "--email-domain=example.com, --provider=google"),
+        ("github_org", "--email-domain=example.com, --provider=github"),
+        ("oidc_groups_claim", "--email-domain=*, --allowed-group=staff"),
+        ("authenticated_emails_file", "--email-domain=example.com"),
+    ] {
+        let name = format!("OAUTH2_PROXY_{}", key.to_ascii_uppercase());
+        let manifest = deployment(
+            "oauth2-proxy",
+            args,
+            &format!("{{name: {name}, valueFrom: {{secretKeyRef: {{name: s, key: k}}}}}}"),
+        );
+        let migration = of_text(&manifest);
+        assert!(migration.config.is_none() && says(&migration.refusals, key, &name), "{key}: {migration:?}");
+        // A reference in an argument is the same.
+        let referred =
+            of_text(&deployment("oauth2-proxy", &format!("{args}, \"--{}=$(WHO)\"", key.replace('_', "-")), ""));
+        assert!(referred.config.is_none() && says(&referred.refusals, key, "WHO"), "{key}: {referred:?}");
+    }
+}
+
+#[test]
+fn px_18_two_proxies_are_not_made_one() {
+    let (staff, admins) = ("--email-domain=*, --allowed-group=staff", "--email-domain=*, --allowed-group=admins");
+    let both = of_text(&(deployment("oauth2-proxy-wiki", staff, "") + &deployment("oauth2-proxy-admin", admins, "")));
+    assert!(both.config.is_none() && says(&both.refusals, "", "one at a time"), "{both:?}");
+    let compose = "services:\n  a:\n    image: x/oauth2-proxy\n    command: --allowed-group=staff\n  b:\n    image: x/oauth2-proxy\n    command: --allowed-group=admins\n";
+    assert!(says(&of_text(compose).refusals, "", "one at a time"));
+    // Its Redis is another thing, whatever its name.
+    let redis = "services:\n  oauth2-proxy-redis:\n    image: redis\n    command: --appendonly yes\n  oauth2-proxy:\n    image: x/oauth2-proxy\n    command: --client-id=app\n";
+    let migration = of_text(redis);
+    assert!(!says(&migration.refusals, "", "") && !says(&migration.warnings, "--appendonly", ""), "{migration:?}");
+}
+
+#[test]
+fn px_18_a_byte_order_mark_hides_nothing() {
+    let env = "\u{feff}OAUTH2_PROXY_ALLOWED_GROUPS=admins\r\nOAUTH2_PROXY_CLIENT_ID=app\r\n";
+    for first in [env, "\u{feff}--allowed-group=admins"] {
+        let inputs = [("base", BASE), ("more", first)]
+            .map(|(name, text)| Input { name: name.to_owned(), text: text.to_owned() });
+        let settings = load(config(&oauth2_proxy(&inputs, None).unwrap()));
+        assert_eq!(policy(&settings.routes[0]).allow[0].group, ["admins"]);
+    }
+}
+
+#[test]
+fn px_18_only_the_list_that_was_read_lets_people_in() {
+    let map =
+        |key: &str| format!("kind: ConfigMap\nmetadata: {{name: other}}\ndata:\n  {key}: |\n    eve@evil.example\n");
+    let args = "--email-domain=example.com";
+    let unread = of_text(&(deployment("oauth2-proxy", args, "") + &map("contact-email")));
+    assert!(!config(&unread).contains("eve@"), "{unread:?}");
+    let read = of_text(
+        &(deployment("oauth2-proxy", &format!("{args}, --authenticated-emails-file=/etc/o/people"), "")
+            + &map("people")),
+    );
+    assert_eq!(policy(&load(config(&read)).routes[0]).allow[1].email, ["eve@evil.example"]);
+    let inputs = [("base", BASE), ("people", "eve@evil.example\n")]
+        .map(|(name, text)| Input { name: name.to_owned(), text: text.to_owned().replace("\"*\"", "\"example.com\"") });
+    let given = oauth2_proxy(&inputs, None).unwrap();
+    assert!(!config(&given).contains("eve@") && says(&given.warnings, "authenticated_emails_file", "not carried over"));
+    let chart = "config:\n  emailDomains: []\n  clientID: app\n  clientSecret: s\nauthenticatedEmailsFile:\n  enabled: true\n  restricted_access: ann@example.com\nextraArgs: {provider: oidc, oidc-issuer-url: \"https://id.example.com\", redirect-url: \"https://app.example.com/oauth2/callback\"}\n";
+    assert_eq!(policy(&load(config(&of_text(chart))).routes[0]).allow[0].email, ["ann@example.com"]);
+}
+
+#[test]
+fn px_18_an_audience_of_another_issuer_is_named() {
+    let migration = with(
+        "skip_jwt_bearer_tokens = true\nextra_jwt_issuers = [\"https://ci.example.com=other\", \"https://cd.example.com=app\"]",
+    );
+    assert!(says(&migration.warnings, "extra_jwt_issuers", "meant for other counts"), "{migration:?}");
+    assert!(!says(&migration.warnings, "extra_jwt_issuers", "meant for app"));
+}
+
 #[test]
 fn a_pattern_stays_protected() {
     let migration = with(

@@ -26,6 +26,13 @@ pub(super) struct Given {
     pub(super) variable: Option<String>,
 }
 
+impl Given {
+    /// Only a variable knows the value, and none of the files what that holds.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.variable.is_some() && self.values.is_empty()
+    }
+}
+
 /// One upstream, as the structured configuration has them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Upstream {
@@ -131,6 +138,14 @@ impl Options {
     /// What is written, unless it is empty.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.given.get(name)?.values.first().map(|text| text.trim()).filter(|text| !text.is_empty())
+    }
+
+    /// What is given and only variables know, with the names of these.
+    pub(super) fn elsewhere(&self) -> Vec<(&'static Key, String)> {
+        let of = |(name, given): (&&'static str, &Given)| {
+            Some((keys::named(name)?, given.variable.clone().filter(|_| given.is_elsewhere())?))
+        };
+        self.given.iter().filter_map(of).collect()
     }
 
     /// Every value that is not empty.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::super::options::Options;
-use super::{args, text, texts};
+use super::{args, ours, texts};
 
 /// Returns the configuration files that its command names.
 pub(super) fn read(
@@ -15,15 +15,9 @@ pub(super) fn read(
     options: &mut Options,
 ) -> Vec<String> {
     let Some(services) = document.get("services").and_then(Value::as_object) else { return Vec::new() };
-    let is_ours = |name: &str, service: &Value| {
-        let image = text(service.get("image")).unwrap_or_default();
-        name.contains("oauth2-proxy")
-            || name.contains("oauth2_proxy")
-            || image.contains("oauth2-proxy")
-            || image.contains("oauth2_proxy")
-    };
+    let services = services.iter().map(|(name, service)| (name.as_str(), service)).collect();
     let mut wanted = Vec::new();
-    for (_, service) in services.iter().filter(|(name, service)| is_ours(name, service)) {
+    for service in ours(services, file, options) {
         for (name, value) in environment(service.get("environment")) {
             // `${NAME}` is filled in by compose, from a file that is not here.
             match value.as_deref().and_then(args::reference) {

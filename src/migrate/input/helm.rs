@@ -74,7 +74,7 @@ pub(super) fn read(
     };
     args::flags(&words, file, options);
     google(&values, file, options);
-    emails(&values, options);
+    emails(&values, file, options);
     for host in texts(at("/ingress/hosts")) {
         let scheme = if at("/ingress/tls").is_some() { "https" } else { "http" };
         options.own_origins.push(format!("{scheme}://{host}"));
@@ -163,9 +163,14 @@ fn google(values: &Value, file: &str, options: &mut Options) {
     }
 }
 
-fn emails(values: &Value, options: &mut Options) {
-    let Some(list) = text(values.pointer("/authenticatedEmailsFile/restricted_access")) else { return };
-    if text(values.pointer("/authenticatedEmailsFile/enabled")) == Some("true") {
-        options.emails.extend(list.lines().map(str::trim).filter(|line| line.contains('@')).map(str::to_owned));
+/// The chart's own command line names the file.
+fn emails(values: &Value, file: &str, options: &mut Options) {
+    if text(values.pointer("/authenticatedEmailsFile/enabled")) != Some("true") {
+        return;
     }
+    if let Some(key) = keys::named("authenticated_emails_file") {
+        args::give(key, "/etc/oauth2-proxy/authenticated-emails-list", Layer::Flag, file, options);
+    }
+    let list = text(values.pointer("/authenticatedEmailsFile/restricted_access")).unwrap_or_default();
+    options.emails.extend(list.lines().map(str::trim).filter(|line| line.contains('@')).map(str::to_owned));
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::super::options::{IngressHost, Note, Options};
-use super::{Structured, args, is_structured, legacy, text, texts, yaml};
+use super::{Structured, args, is_structured, legacy, ours, text, texts, yaml};
 
 const NGINX: &str = "nginx.ingress.kubernetes.io/";
 
@@ -37,8 +37,7 @@ impl Found {
             Some(_) => {
                 let pods = ["/spec/template/spec", "/spec/jobTemplate/spec/template/spec", "/spec"];
                 let containers = pods.iter().find_map(|path| value.pointer(path)?.get("containers")?.as_array());
-                self.containers
-                    .extend(containers.into_iter().flatten().filter(|container| is_ours(container)).cloned());
+                self.containers.extend(containers.into_iter().flatten().cloned());
             }
             None => {}
         }
@@ -53,7 +52,9 @@ impl Found {
         options: &mut Options,
     ) -> Result<Vec<String>, Note> {
         let mut wanted = Vec::new();
-        for container in &self.containers {
+        let named = self.containers.iter().map(|one| (text(one.get("name")).unwrap_or_default(), one));
+        let containers = ours(named.collect(), file, options);
+        for container in &containers {
             self.environment(container, file, variables, options);
             for key in ["command", "args"] {
                 let words = texts(container.get(key));
@@ -64,7 +65,7 @@ impl Found {
                 wanted.extend(args::flags(&words.collect::<Vec<_>>(), file, options));
             }
         }
-        if !self.containers.is_empty() || self.ingresses.is_empty() {
+        if !containers.is_empty() || self.ingresses.is_empty() {
             self.config_files(file, structured, options)?;
         }
         for ingress in &self.ingresses {
@@ -121,19 +122,16 @@ impl Found {
                     _ => None,
                 });
                 structured.extend(maps);
-            } else if key.contains("accesslist") || key.contains("email") {
-                options.emails.extend(body.lines().map(str::trim).filter(|line| line.contains('@')).map(str::to_owned));
             }
+        }
+        // Whatever other ConfigMaps name is nobody's list.
+        let list =
+            options.text("authenticated_emails_file").and_then(|path| path.rsplit('/').next()).map(str::to_owned);
+        for (_, body) in self.maps.values().flatten().filter(|(key, _)| Some(*key) == list.as_ref()) {
+            options.emails.extend(body.lines().map(str::trim).filter(|line| line.contains('@')).map(str::to_owned));
         }
         Ok(())
     }
-}
-
-fn is_ours(container: &Value) -> bool {
-    ["name", "image"]
-        .iter()
-        .filter_map(|key| text(container.get(*key)))
-        .any(|text| text.contains("oauth2-proxy") || text.contains("oauth2_proxy"))
 }
 
 /// An Ingress that asks oauth2-proxy has hosts to protect; one that leads to oauth2-proxy says where it is reached.

@@ -33,7 +33,7 @@ pub(super) fn read(inputs: &[Input]) -> Result<Options, Note> {
         match kind(input)? {
             Form::Legacy(table) => legacy::read(&table, &input.name, &mut options),
             Form::Emails(emails) => options.emails.extend(emails),
-            Form::Lines => wanted.extend(args::lines(&input.text, &input.name, &mut options)),
+            Form::Lines => wanted.extend(args::lines(unmarked(&input.text), &input.name, &mut options)),
             Form::Documents(documents) => {
                 let mut found = kubernetes::Found::default();
                 for document in &documents {
@@ -84,7 +84,7 @@ enum Form {
 }
 
 fn kind(input: &Input) -> Result<Form, Note> {
-    let text = input.text.trim_start_matches('\u{feff}');
+    let text = unmarked(&input.text);
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let Some(first) = lines.clone().next() else {
         return Err(Note::new("", format!("{} is empty", input.name)));
@@ -108,6 +108,29 @@ fn kind(input: &Input) -> Result<Form, Note> {
         return legacy::parse(text).map(Form::Legacy).map_err(broken);
     }
     yaml::documents(text).map(Form::Documents).map_err(broken)
+}
+
+/// Without the byte order mark that some editors begin a file with.
+fn unmarked(text: &str) -> &str {
+    text.trim_start_matches('\u{feff}')
+}
+
+/// Those that are oauth2-proxy, of things with a name and perhaps an image: what an image says counts more than a name, which
+/// its Redis may have too. Of several, each keeps out other people, and no result could keep out those of all.
+fn ours<'a>(all: Vec<(&str, &'a Value)>, file: &str, options: &mut Options) -> Vec<&'a Value> {
+    let says = |text: &str| text.contains("oauth2-proxy") || text.contains("oauth2_proxy");
+    let of_image: Vec<&Value> =
+        all.iter().filter(|(_, one)| text(one.get("image")).is_some_and(says)).map(|(_, one)| *one).collect();
+    let found = match of_image.is_empty() {
+        false => of_image,
+        true => all.into_iter().filter(|(name, _)| says(name)).map(|(_, one)| one).collect(),
+    };
+    if found.len() > 1 {
+        let why =
+            format!("{} containers of oauth2-proxy are in {file}: give one at a time, each makes a file", found.len());
+        options.refuse("", why);
+    }
+    found
 }
 
 /// The structured ("alpha") configuration.

@@ -13,6 +13,7 @@ mod tokens;
 mod upstreams;
 mod values;
 
+use super::keys::Fate;
 use super::options::{Note, Options};
 use super::output::{Draft, Section};
 
@@ -51,6 +52,7 @@ pub(super) fn map(options: Options, public_url: Option<&str>) -> Outcome {
         machine: None,
         issuers: Vec::new(),
     };
+    elsewhere(&mut c);
     server::map(&mut c, public_url);
     provider::map(&mut c);
     session::map(&mut c);
@@ -62,4 +64,32 @@ pub(super) fn map(options: Options, public_url: Option<&str>) -> Outcome {
     let mut warnings = std::mem::take(&mut c.options.notes);
     warnings.extend(lost.into_iter().filter(|note| c.options.refusals.iter().all(|refusal| refusal.key != note.key)));
     Outcome { draft: c.draft, warnings, refusals: c.options.refusals }
+}
+
+/// What may stay in the variable that it is in.
+const SECRETS: [&str; 7] = [
+    "client_secret",
+    "cookie_secret",
+    "jwt_key",
+    "redis_cluster_connection_urls",
+    "redis_connection_url",
+    "redis_password",
+    "redis_sentinel_connection_urls",
+];
+/// What keeps people out and has no place here.
+const KEEP_OUT: [&str; 6] =
+    ["github_org", "github_repo", "github_team", "gitlab_projects", "google_group", "google_groups"];
+
+/// SECURITY: PX-18. Without its value, a key that says who may pass would say nothing.
+fn elsewhere(c: &mut Context) {
+    for (key, variable) in c.options.elsewhere() {
+        let matters = matches!(key.fate, Fate::Becomes(_)) || KEEP_OUT.contains(&key.name);
+        if matters && !SECRETS.contains(&key.name) {
+            let why = format!(
+                "is in the variable {variable}, whose value is in none of these files, and it is no secret: give a text file with the line OAUTH2_PROXY_{}=… too",
+                key.name.to_ascii_uppercase()
+            );
+            c.options.refuse(key.name, why);
+        }
+    }
 }

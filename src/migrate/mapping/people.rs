@@ -94,6 +94,15 @@ fn addresses(c: &mut Context, kind: &str) -> Vec<String> {
 }
 
 fn emails(c: &mut Context) -> Vec<String> {
+    if c.options.given("authenticated_emails_file").is_none() {
+        if !c.options.emails.is_empty() {
+            c.options.warn(
+                "authenticated_emails_file",
+                "a list of addresses is not carried over: nothing in these files says that oauth2-proxy reads it",
+            );
+        }
+        return Vec::new();
+    }
     // The first column, as oauth2-proxy reads the list.
     let first = |line: &String| line.split(',').next().unwrap_or_default().trim().to_ascii_lowercase();
     let mut emails: Vec<String> = c.options.emails.iter().map(first).collect();

@@ -2,6 +2,7 @@
 
 use url::Url;
 
+use super::super::options::Given;
 use super::super::output::{bare, list, quoted};
 use super::Context;
 use crate::config::settings::OWN_PARAMETERS;
@@ -42,15 +43,10 @@ fn set(c: &mut Context, key: &'static str, name: &str) {
     }
 }
 
-/// The text of a key that Doorward wants in its file. None: there is none, or it is refused.
+/// The text of a key that Doorward wants in its file. None: there is none, or only a variable knows it, which is refused.
 pub(super) fn known(c: &mut Context, name: &str) -> Option<String> {
     let given = c.options.given(name)?;
-    if let (Some(variable), true) = (&given.variable, given.values.is_empty()) {
-        let why = format!(
-            "is in the variable {variable}, whose value is in none of these files, and it is no secret: give a text file with the line OAUTH2_PROXY_{}=… too",
-            name.to_ascii_uppercase()
-        );
-        c.options.refuse(name, why);
+    if given.is_elsewhere() {
         return None;
     }
     c.options.text(name).map(str::to_owned)
@@ -84,7 +80,7 @@ fn openid(c: &mut Context, kind: &str) {
 
 fn issuer(c: &mut Context, kind: &str) -> Option<String> {
     let tenants = c.options.list("entra_id_allowed_tenants");
-    let is_elsewhere = c.options.given("oidc_issuer_url").is_some_and(|given| given.values.is_empty());
+    let is_elsewhere = c.options.given("oidc_issuer_url").is_some_and(Given::is_elsewhere);
     let written = if is_elsewhere {
         Some(known(c, "oidc_issuer_url")?)
     } else {

@@ -47,8 +47,11 @@ pub(super) fn map(c: &mut Context) {
                 ),
             );
         }
-        audience.extend(of_issuer);
         c.draft.issuers.push((name.clone(), section));
+        if c.is_openid && !audience.iter().any(|there| there == wanted) {
+            c.options.warn("extra_jwt_issuers", format!("a token of provider.main that is meant for {wanted} counts too: route.machine.audience is for all issuers of a route. Where other people get those, give {issuer} a route of its own"));
+        }
+        audience.extend(of_issuer);
         names.push(name);
     }
     audience.sort_unstable();

@@ -2,6 +2,7 @@
 // asks it. Browsers reach the proxy as https://app.example.com, which is a port of this machine.
 import { execFile } from 'node:child_process';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import http2 from 'node:http2';
 import https from 'node:https';
 import os from 'node:os';
 import path from 'node:path';
@@ -82,6 +83,21 @@ export async function forwardWorld({ name, places = () => ({}), startProxy, prov
         resolve(answer.statusCode);
       });
       request.on('error', reject);
+    }),
+
+    // The status that answers a WebSocket asked for over HTTP/2 (RFC 8441); 0 = the proxy has none or ends the stream.
+    extendedConnect: (headers, target = '/ws') => new Promise((resolve, reject) => {
+      const session = http2.connect(`https://127.0.0.1:${ports.proxy}`, { servername: HOST, rejectUnauthorized: false });
+      const done = (status) => {
+        session.destroy();
+        resolve(status);
+      };
+      session.once('error', reject);
+      session.once('remoteSettings', ({ enableConnectProtocol }) => {
+        if (!enableConnectProtocol) return done(0);
+        const stream = session.request({ ':method': 'CONNECT', ':protocol': 'websocket', ':scheme': 'https', ':authority': HOST, ':path': target, 'sec-websocket-version': '13', ...headers });
+        stream.once('response', (answer) => done(answer[':status'])).once('error', () => done(0));
+      });
     }),
 
     async startDoorward() {

@@ -210,7 +210,7 @@ export function forwardTests({ away = [503], cookies = 'taken', tells = {}, also
 
     test(`${name}: the answers for proxies are no pages: nobody reads a token there`, async () => {
       const jar = await w.signedIn('alice');
-      for (const target of ['/oauth2/auth', '/oauth2/forward', '/oauth2/ext_authz/page', '/oauth2/ext_authz', '/oauth2/ext_authz?x', '/oauth2/auth?x', '/oauth2/%61uth', '/oauth2//auth', '/oauth2/./auth', '/x/../oauth2/auth', '/oauth2/auth;x', '/oauth2/x/..%2fauth', '/oauth2/forward/x', '/%6fauth2/forward']) {
+      for (const target of ['/oauth2/auth', '/oauth2/forward', '/oauth2/ext_authz/page', '/oauth2/ext_authz', '/oauth2/ext_authz?x', '/oauth2/ext_authz/', '/oauth2/auth?x', '/oauth2/%61uth', '/oauth2//auth', '/oauth2/./auth', '/x/../oauth2/auth', '/oauth2/auth;x', '/oauth2/x/..%2fauth', '/oauth2/forward/x', '/%6fauth2/forward']) {
         for (const more of [[], [`X-Original-URL: ${ORIGIN}/public/x`], ['X-Forwarded-Uri: /page', 'X-Forwarded-Method: GET']]) {
           const answer = await w.raw(target, [...more, `Cookie: ${jar.header(new URL(ORIGIN))}`]);
           assert.ok([400, 403, 404].includes(status(answer)), `${target}: ${answer.slice(0, 200)}`);
@@ -229,13 +229,25 @@ export function forwardTests({ away = [503], cookies = 'taken', tells = {}, also
       });
       assert.deepEqual(got, []);
       const lines = await w.during(async () => {
-        for (const connection of ['close', 'Upgrade', 'Upgrade, HTTP2-Settings']) {
-          const h2c = await w.raw('/page', ['Upgrade: h2c', 'HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA', `Connection: ${connection}`, `Cookie: ${jar.header(new URL(ORIGIN))}`]);
-          assert.notEqual(status(h2c), 101);
+        for (const upgrade of ['h2c', 'h2c, websocket', 'websocket, h2c', 'h2c\r\nUpgrade: websocket', 'websocket\r\nUpgrade: h2c']) {
+          for (const connection of ['close', 'Upgrade', 'Upgrade, HTTP2-Settings']) {
+            const h2c = await w.raw('/page', [`Upgrade: ${upgrade}`, 'HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA', `Connection: ${connection}`, `Origin: ${ORIGIN}`, `Cookie: ${jar.header(new URL(ORIGIN))}`]);
+            assert.notEqual(status(h2c), 101);
+          }
         }
       });
-      // One of the two is missing: RFC 7540 §3.2 wants both.
-      for (const line of lines) assert.ok(['upgrade', 'http2-settings'].some((header) => values(line, header).length === 0), JSON.stringify(line.headers));
+      // RFC 7540 §3.2 wants both.
+      for (const line of lines) assert.ok(!/h2c/.test(values(line, 'upgrade').join()) || !values(line, 'http2-settings').length, JSON.stringify(line.headers));
+    });
+
+    test(`wx_01 wx_02 ${name}: nor does RFC 8441 open one past the decision`, async () => {
+      const jar = await w.signedIn('alice');
+      const got = await w.during(async () => {
+        for (const headers of [{ origin: ORIGIN }, { origin: 'https://evil.example.com', cookie: jar.header(new URL(ORIGIN)) }]) {
+          assert.ok([0, 400, 401, 403, 404, 405].includes(await w.extendedConnect(headers)), JSON.stringify(headers));
+        }
+      });
+      assert.deepEqual(got, []);
     });
 
     test(`rl_01 ${name}: a sign-out ends it, for the browser and for a copy of the cookie`, async () => {
