@@ -291,7 +291,8 @@ fn px_20_px_22_px_23_what_a_client_says_of_itself_moves_nothing() {
     }
     world.envoy.allowed(from("127.0.0.1", &[("x-forwarded-for", "192.0.2.1, 203.0.113.9")]));
     world.envoy.denied(from("127.0.0.1", &[XHR, ("x-forwarded-for", "203.0.113.9, 192.0.2.1")]));
-    // Not told who it is, nobody is taken for somebody near.
+    // Not told who it is, nobody is taken for somebody near; nor is a proxy that does not say whom it speaks for.
+    assert_eq!(world.envoy.denied(from("127.0.0.1", &[XHR])).status(), 403);
     let mut unknown = world.ask("/near", &[XHR]);
     unknown.attributes.as_mut().unwrap().source = None;
     assert_eq!(world.envoy.denied(unknown).status(), 403);

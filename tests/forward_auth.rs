@@ -167,6 +167,7 @@ fn forward_and_ext_authz_begin_a_sign_in_that_comes_back_and_auth_does_not() {
     let mut browser = w.gateway.browser();
     let auth = w.auth(&mut browser, "/deep?x=1", &support::browser::NAVIGATE);
     assert_eq!((auth.status, auth.header("location"), auth.header("set-cookie")), (401, None, None));
+    assert_eq!((auth.body.len(), auth.header("www-authenticate").is_some()), (0, true));
     for (path, headers) in [
         ("/oauth2/forward", navigate(&[("X-Forwarded-Method", "GET"), ("X-Forwarded-Uri", "/public/../deep?x=1")])),
         ("/oauth2/forward", navigate(&[("X-Forwarded-Method", "GET"), ("X-Forwarded-Uri", "/deep?x=1")])),
@@ -533,6 +534,7 @@ machine = { issuers = ["main"], audience = ["demo-api"] }
     let token = format!("Bearer {}", w.provider.demo.control().access_token("alice", None).unwrap());
     let answer = w.asks(&mut nobody, &[&told[..], &[("Authorization", &*token)]].concat());
     assert_eq!((answer.status, answer.header("x-forwarded-user")), (202, Some("alice")));
+    assert_eq!(answer.header("authorization"), Some(""), "what is judged here is not for the application");
     let answer = w.asks(&mut nobody, &[&told[..], &[("Authorization", "Bearer nonsense")]].concat());
     assert_eq!(answer.status, 401);
     assert!(answer.header("www-authenticate").unwrap().contains("invalid_token"));
@@ -562,4 +564,24 @@ fn success_status_is_the_operators() {
     let extra = Extra { server: TRUSTED.to_owned(), routes: Some(routes.to_owned()), ..Extra::default() };
     let gateway = Gateway::with(provider.issuer(), &upstream, extra);
     assert_eq!(gateway.browser().send("GET", "/oauth2/auth", &[], b"").status, 204);
+}
+
+#[test]
+fn px_22_of_headers_that_the_proxy_is_known_to_set_no_others_are_read() {
+    let with = |headers: &str| {
+        let family = format!("[forward_auth]\nheaders = \"{headers}\"\n{ROUTES}");
+        World::with(TRUSTED, es256(), &family)
+    };
+    let get = [("X-Original-Method", "GET"), ("X-Forwarded-Method", "GET")];
+    let public = [("X-Original-URL", "http://app.localhost/public"), ("X-Forwarded-Uri", "/x")];
+    let private = [("X-Original-URL", "http://app.localhost/x"), ("X-Forwarded-Uri", "/public")];
+    let ask = |w: &World, told: &[(&str, &str)]| w.asks(&mut w.gateway.browser(), &[told, &get[..]].concat()).status;
+    let (any, original, forwarded) = (World::new(), with("x-original"), with("x-forwarded"));
+    assert_eq!([ask(&any, &public), ask(&original, &public), ask(&forwarded, &public)], [403, 202, 401]);
+    assert_eq!([ask(&any, &private), ask(&original, &private), ask(&forwarded, &private)], [403, 401, 202]);
+    // Then a question that was sent to one host may be about another.
+    let elsewhere = [("X-Original-URL", "http://alone.localhost/public"), ("X-Forwarded-Host", "app.localhost")];
+    assert_eq!([ask(&any, &elsewhere), ask(&original, &elsewhere)], [403, 401]);
+    let elsewhere = [("X-Forwarded-Host", "alone.localhost"), ("X-Forwarded-Uri", "/public")];
+    assert_eq!([ask(&any, &elsewhere), ask(&forwarded, &elsewhere), ask(&original, &elsewhere)], [403, 401, 403]);
 }

@@ -2,16 +2,22 @@
 
 use super::read::Table;
 use super::server::listen;
-use super::settings::{ForwardAuth, Server};
+use super::settings::{ForwardAuth, QuestionHeaders, Server};
 
 /// `server` is read already: who may ask, and which addresses are taken.
 pub(super) fn forward_auth(table: Table<'_>, server: &Server) -> ForwardAuth {
     let unset = ForwardAuth::default();
     let status = table.integer("success_status", 200..=299, u64::from(unset.success_status));
+    let families = [
+        ("any", QuestionHeaders::Any),
+        ("x-forwarded", QuestionHeaders::Forwarded),
+        ("x-original", QuestionHeaders::Original),
+    ];
     let read = ForwardAuth {
         grpc_listen: table.parse("grpc_listen", listen),
         grpc_tls: table.boolean("grpc_tls", false),
         success_status: u16::try_from(status).unwrap_or(unset.success_status),
+        headers: table.choice("headers", &families).unwrap_or(unset.headers),
     };
     if let Some(address) = &read.grpc_listen {
         if server.listeners().any(|taken| taken == address) {

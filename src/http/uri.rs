@@ -76,24 +76,17 @@ pub fn raw_path(raw: &str) -> Result<Path<'_>, Refusal> {
 
 /// Whether a browser would resolve a path into another one (URL Standard, path state).
 pub fn has_dot_segments(raw: &str) -> bool {
-    raw.split('/').any(|segment| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | ".."))
+    dots(raw).any(|segment| matches!(segment.as_str(), "." | ".."))
 }
 
-/// The path with its dot segments removed and nothing else changed (RFC 3986 §5.2.4): as those read it who do not merge
-/// slashes.
-pub fn without_dot_segments(raw: &str) -> String {
-    let (mut kept, mut open) = (Vec::new(), false);
-    for segment in raw.split('/').skip(1) {
-        let plain = segment.to_ascii_lowercase().replace("%2e", ".");
-        open = matches!(plain.as_str(), "." | "..");
-        match plain.as_str() {
-            "." => {}
-            ".." => drop(kept.pop()),
-            _ => kept.push(segment),
-        }
-    }
-    let end = if open && !kept.is_empty() { "/" } else { "" };
-    format!("/{}{end}", kept.join("/"))
+/// Of these, whether one leads upwards.
+pub fn has_parent_segments(raw: &str) -> bool {
+    dots(raw).any(|segment| segment == "..")
+}
+
+/// The segments as a browser reads their dots.
+fn dots(raw: &str) -> impl Iterator<Item = String> {
+    raw.split('/').map(|segment| segment.to_ascii_lowercase().replace("%2e", "."))
 }
 
 /// Brings the value of a Host header, or an authority without user name, into one spelling (RFC 9110 §7.2).

@@ -429,12 +429,9 @@ pub fn named(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }
 
-/// By its name as a flag, without dashes before it. Older versions' names for lists are the plural ones.
+/// By its name as a flag, without dashes before it; the plural of a list is taken too.
 pub fn flagged(flag: &str) -> Option<&'static Key> {
-    let name = flag.replace('-', "_");
-    KEYS.iter()
-        .find(|key| if key.flag.is_empty() { key.name == name } else { key.flag == flag })
-        .or_else(|| named(&name))
+    KEYS.iter().find(|key| key.flag == flag).or_else(|| named(&flag.replace('-', "_")))
 }
 
 #[cfg(test)]

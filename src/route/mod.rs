@@ -89,6 +89,11 @@ impl Table {
         self.exact.contains_key(host) || self.wildcard_of(host).is_some()
     }
 
+    /// Whether some route is for every host that no other names.
+    pub fn takes_any_host(&self) -> bool {
+        !self.any.is_empty()
+    }
+
     /// Most specific first.
     fn of<'a>(&'a self, host: &str) -> impl Iterator<Item = &'a Paths> {
         [self.exact.get(host), self.wildcard_of(host), Some(&self.any)].into_iter().flatten()

@@ -79,7 +79,7 @@ class Kubernetes(unittest.TestCase):
             if "forwardAuth" in expected:
                 address = "http://doorward.doorward.svc.cluster.local:4180/oauth2/forward"
                 expected = {"forwardAuth": {**expected["forwardAuth"], "address": address}}
-            self.assertEqual(middleware["spec"], expected)
+            self.assertEqual(middleware["spec"], expected, "copy it from deploy/traefik/dynamic.yml")
 
     def test_nobody_outside_reaches_the_endpoints_that_answer_proxies(self):
         asked = {"/oauth2/auth", "/oauth2/forward", "/oauth2/ext_authz"}

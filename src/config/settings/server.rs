@@ -45,11 +45,33 @@ pub struct ForwardAuth {
     pub grpc_tls: bool,
     /// Of a positive answer of the `auth` endpoint: 200 to 299.
     pub success_status: u16,
+    pub headers: QuestionHeaders,
+}
+
+/// The headers in which proxies tell `auth` and `forward` about a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum QuestionHeaders {
+    /// Whichever are there, as long as they agree.
+    Any,
+    /// `X-Forwarded-Method`, `-Host`, `-Uri`.
+    Forwarded,
+    /// `X-Original-URL`, `-URI`, `-Method`.
+    Original,
+}
+
+impl QuestionHeaders {
+    pub fn has_forwarded(self) -> bool {
+        self != Self::Original
+    }
+
+    pub fn has_original(self) -> bool {
+        self != Self::Forwarded
+    }
 }
 
 impl Default for ForwardAuth {
     fn default() -> Self {
-        Self { grpc_listen: None, grpc_tls: false, success_status: 202 }
+        Self { grpc_listen: None, grpc_tls: false, success_status: 202, headers: QuestionHeaders::Any }
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) fn question(gateway: &Gateway, peer: IpAddr, request: CheckRequest) -
     let connected = attributes.source.as_ref().and_then(address);
     // Whoever is connected to Envoy is the client, unless that is a trusted proxy too, which then says who it is.
     let seen = forwarded::read(&parts.headers, connected.unwrap_or(peer), &gateway.trust)?;
-    let is_named = connected.is_some() || seen.chain.is_some();
+    let is_named = connected.is_some_and(|address| !gateway.trusts(address)) || seen.chain.is_some();
     let scheme = match http.scheme.as_str() {
         "https" => Some(Scheme::Https),
         "http" => Some(Scheme::Http),
@@ -43,7 +43,9 @@ pub(super) fn question(gateway: &Gateway, peer: IpAddr, request: CheckRequest) -
 }
 
 fn headers(http: &HttpRequest) -> Result<HeaderMap, Refusal> {
-    let mut headers = HeaderMap::with_capacity(http.headers.len());
+    const MANY: Refusal = bad("too many headers");
+    // A map that is asked to be larger than it can be panics.
+    let mut headers = HeaderMap::try_with_capacity(http.headers.len()).map_err(|_| MANY)?;
     let joined = http.headers.iter().map(|(name, value)| (name, value.as_bytes()));
     let raw = http.header_map.iter().flat_map(|map| &map.headers);
     let raw = raw
@@ -52,7 +54,7 @@ fn headers(http: &HttpRequest) -> Result<HeaderMap, Refusal> {
     for (name, value) in joined.chain(raw).filter(|(name, _)| !name.starts_with(':')) {
         let field = HeaderName::try_from(name).ok().zip(HeaderValue::from_bytes(value).ok());
         let (name, value) = field.ok_or(bad("a header that is none"))?;
-        headers.try_append(name, value).map_err(|_| bad("too many headers"))?;
+        headers.try_append(name, value).map_err(|_| MANY)?;
     }
     Ok(headers)
 }

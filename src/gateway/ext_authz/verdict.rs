@@ -36,10 +36,13 @@ pub(super) fn allowed(
         Authorization::Ours(value) => headers.push(field(&AUTHORIZATION, value, Some(false))),
         Authorization::Removed => remove.push(&AUTHORIZATION),
     }
-    match &passed.cookie {
-        Some(cookie) => headers.push(field(&COOKIE, cookie, Some(false))),
-        None if asked.contains_key(COOKIE) => remove.push(&COOKIE),
-        None => {}
+    let mut cookies = asked.get_all(COOKIE).iter();
+    // With none of ours among them they stay as they are, byte for byte.
+    if cookies.next() != passed.cookie.as_ref() || cookies.next().is_some() {
+        match &passed.cookie {
+            Some(cookie) => headers.push(field(&COOKIE, cookie, Some(false))),
+            None => remove.push(&COOKIE),
+        }
     }
     headers.push(field(&X_REQUEST_ID, &exchange.id, Some(false)));
     let mut headers_to_remove: Vec<String> = remove.into_iter().map(ToString::to_string).collect();

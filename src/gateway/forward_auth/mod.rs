@@ -13,7 +13,7 @@ mod readings;
 use std::sync::Arc;
 
 use http::StatusCode;
-use http::header::{HeaderName, UPGRADE};
+use http::header::{Entry, HeaderName, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use http::request::Parts;
 use hyper::body::{Body as _, Incoming};
 
@@ -239,15 +239,23 @@ async fn authorization(
     presented.map_err(|unfit| unpresented(gateway, exchange, rules, manner, &unfit))
 }
 
-/// 401, 403 or 503, whatever the reason: nginx makes an error of its own of everything else.
+/// 401, 403 or 503, whatever the reason: nginx makes an error of its own of everything else. Nobody reads what it says, and
+/// nginx ends a connection on which there is something to read.
 fn as_status(mut reply: Reply) -> Reply {
     let status = match reply.status() {
         StatusCode::UNAUTHORIZED => StatusCode::UNAUTHORIZED,
         status if status.is_server_error() => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::FORBIDDEN,
     };
-    *reply.status_mut() = status;
-    reply
+    let mut bare = reply::empty(status);
+    for name in [WWW_AUTHENTICATE, RETRY_AFTER] {
+        if let Entry::Occupied(entry) = reply.headers_mut().entry(&name) {
+            for value in entry.remove_entry_mult().1 {
+                bare = reply::with(bare, name.clone(), value);
+            }
+        }
+    }
+    bare
 }
 
 /// SECURITY: whoever asks takes any 2xx for a yes.

@@ -9,11 +9,12 @@ use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 
 use super::{Dialect, bad};
+use crate::config::settings::QuestionHeaders;
 use crate::gateway::Gateway;
 use crate::http::forwarded;
 use crate::http::origin::Scheme;
 use crate::http::refusal::Refusal;
-use crate::http::uri::canonical_host;
+use crate::http::uri::{canonical_host, canonical_path};
 
 const ORIGINAL_URL: HeaderName = HeaderName::from_static("x-original-url");
 const ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
@@ -49,10 +50,10 @@ pub struct Told {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Named {
     Once,
-    /// `X-Real-IP` is none of the addresses in `X-Forwarded-For`: a client may have sent either. The former is believed,
-    /// which is good enough for a log.
+    /// `X-Real-IP` is none of the addresses in `X-Forwarded-For`: a client may have sent either, so neither is believed. What
+    /// is known is the proxy's own address.
     Twice,
-    /// What is known is the proxy's own address.
+    /// Likewise.
     No,
 }
 
@@ -90,40 +91,47 @@ pub fn read(gateway: &Gateway, peer: IpAddr, asking: &Parts, dialect: Dialect) -
 
 fn in_headers(gateway: &Gateway, peer: IpAddr, parts: &Parts) -> Result<About, Refusal> {
     let headers = &parts.headers;
+    let families = gateway.settings.server.forward_auth.headers;
+    let original = |name: HeaderName| if families.has_original() { single(headers, &name) } else { Ok(None) };
+    let forwarded = |name: HeaderName| if families.has_forwarded() { single(headers, &name) } else { Ok(None) };
     let (mut url_host, mut targets) = (None, Vec::with_capacity(3));
-    if let Some(url) = single(headers, &ORIGINAL_URL)? {
+    if let Some(url) = original(ORIGINAL_URL)? {
         let (host, target) = split(url)?;
         url_host = host;
         targets.push(target);
     }
-    targets.extend(single(headers, &FORWARDED_URI)?);
+    targets.extend(forwarded(FORWARDED_URI)?);
     // A second proxy on the way to us may tell of the question itself: an ingress that is asked through itself.
     let question = parts.uri.path_and_query().map(PathAndQuery::as_str);
-    targets.extend(single(headers, &ORIGINAL_URI)?.filter(|uri| Some(*uri) != question));
+    targets.extend(original(ORIGINAL_URI)?.filter(|uri| Some(*uri) != question));
     let target = agreed(&targets).ok_or(TWO_PATHS)?;
-    let methods = [single(headers, &ORIGINAL_METHOD)?, single(headers, &FORWARDED_METHOD)?];
+    let methods = [original(ORIGINAL_METHOD)?, forwarded(FORWARDED_METHOD)?];
     let method = agreed(&methods.into_iter().flatten().collect::<Vec<_>>()).ok_or(TWO_METHODS)?;
 
     let seen = forwarded::read(headers, peer, &gateway.trust)?;
-    let host = match (url_host, seen.host.as_deref()) {
+    let host = match (url_host, seen.host.as_deref().filter(|_| families.has_forwarded())) {
         (Some(url), Some(told)) if canonical_host(url)?.name != canonical_host(told)?.name => return Err(TWO_HOSTS),
         // The port that the browser sees is in the URL; X-Forwarded-Host often leaves it out.
         (Some(url), _) => url.to_owned(),
         (None, Some(told)) => told.to_owned(),
         (None, None) => sent_host(parts)?,
     };
+    let told = Told { method: method.is_some(), path: target.is_some(), client: Named::No };
+    let method = method.map_or(Ok(Method::GET), |method| Method::from_bytes(method.as_bytes()));
+    let method = method.map_err(|_| bad("the method is none"))?;
+    let target = path_and_query(target.unwrap_or("/"))?;
+    if families == QuestionHeaders::Any && leads_elsewhere(gateway, parts, &host, &method, &target)? {
+        return Err(TWO_HOSTS);
+    }
     let (client, named) = match (forwarded::real_ip(headers)?, seen.chain.as_deref()) {
         (None, None) => (seen.client, Named::No),
         (None, Some(_)) => (seen.client, Named::Once),
         (Some(real), None) => (real, Named::Once),
         (Some(real), Some(chain)) if chain.split(", ").any(|hop| hop.parse() == Ok(real)) => (seen.client, Named::Once),
-        (Some(real), Some(_)) => (real, Named::Twice),
+        // SECURITY: BX-10. Or it would choose in whose name it is counted and logged.
+        (Some(_), Some(_)) => (peer, Named::Twice),
     };
-    let told = Told { method: method.is_some(), path: target.is_some(), client: named };
-    let method = method.map_or(Ok(Method::GET), |method| Method::from_bytes(method.as_bytes()));
-    let method = method.map_err(|_| bad("the method is none"))?;
-    let target = path_and_query(target.unwrap_or("/"))?;
-    Ok(About { method, target, host, scheme: seen.proto, client, told })
+    Ok(About { method, target, host, scheme: seen.proto, client, told: Told { client: named, ..told } })
 }
 
 /// Envoy sends the request itself, below a path of ours. Neither path nor host nor method is read from a header, which a
@@ -142,6 +150,25 @@ fn as_it_is(gateway: &Gateway, peer: IpAddr, parts: &Parts) -> Result<About, Ref
         client: seen.client,
         told: Told { method: true, path: true, client: named },
     })
+}
+
+/// SECURITY: PX-22. A proxy that tells the host by `Host` alone passes on whatever its client says of it in other headers. So of
+/// a question that was sent to a host that people use, no header makes one about another route.
+fn leads_elsewhere(
+    gateway: &Gateway,
+    parts: &Parts,
+    host: &str,
+    method: &Method,
+    target: &PathAndQuery,
+) -> Result<bool, Refusal> {
+    let sent = sent_host(parts)?;
+    let (sent, host, table) = (canonical_host(&sent)?.name, canonical_host(host)?.name, &gateway.table);
+    let is_public = || table.takes_any_host() && *sent == *gateway.settings.server.public_url.host();
+    if sent == host || !(table.knows_host(&sent) || is_public()) {
+        return Ok(false);
+    }
+    let path = canonical_path(target.path())?.matching;
+    Ok(table.select(&sent, &path, method.as_str()) != table.select(&host, &path, method.as_str()))
 }
 
 /// The host that the question itself was sent to.

@@ -96,8 +96,10 @@ impl<'a> Passed<'a> {
         for name in self.names.iter().filter(|name| !headers.contains_key(*name)).collect::<Vec<_>>() {
             headers.insert(name, HeaderValue::from_static(""));
         }
-        if let Authorization::Ours(value) = self.authorization {
-            headers.insert(AUTHORIZATION, value);
+        match self.authorization {
+            Authorization::Theirs => {}
+            Authorization::Ours(value) => drop(headers.insert(AUTHORIZATION, value)),
+            Authorization::Removed => drop(headers.insert(AUTHORIZATION, HeaderValue::from_static(""))),
         }
         for (name, cookie) in SET_COOKIE.into_iter().zip(cookies) {
             headers.insert(name, cookie.clone());

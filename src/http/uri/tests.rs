@@ -102,6 +102,9 @@ fn r_09_what_a_browser_resolves() {
     for raw in ["/", "//", "/...", "/..;x/a", "/a..", "/%252e%252e/a"] {
         assert!(!has_dot_segments(raw), "{raw}");
     }
+    for (raw, upwards) in [("/a/./b", false), ("/%2e", false), ("/a/..", true), ("/a/.%2E/b", true), ("/...", false)] {
+        assert_eq!(has_parent_segments(raw), upwards, "{raw}");
+    }
 }
 
 #[test]

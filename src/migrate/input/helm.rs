@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::super::keys::{self, Key};
 use super::super::options::{Given, Layer, Note, Options};
-use super::{args, legacy, text, texts};
+use super::{Structured, args, legacy, text, texts};
 
 /// Whether these are values for the chart, also as the values of a sub-chart.
 pub(super) fn is(map: &Map<String, Value>) -> bool {
@@ -30,7 +30,7 @@ pub(super) fn read(
     file: &str,
     variables: &mut BTreeMap<String, String>,
     options: &mut Options,
-) -> Result<Vec<(Map<String, Value>, String)>, Note> {
+) -> Result<Vec<Structured>, Note> {
     let values = Value::Object(map.get("oauth2-proxy").and_then(Value::as_object).unwrap_or(map).clone());
     let at = |path: &str| values.pointer(path);
     let is_structured = text(at("/alphaConfig/enabled")) == Some("true");

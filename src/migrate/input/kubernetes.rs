@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::super::options::{IngressHost, Note, Options};
-use super::{args, is_structured, legacy, text, texts, yaml};
+use super::{Structured, args, is_structured, legacy, text, texts, yaml};
 
 const NGINX: &str = "nginx.ingress.kubernetes.io/";
 
@@ -49,7 +49,7 @@ impl Found {
         &self,
         file: &str,
         variables: &mut BTreeMap<String, String>,
-        structured: &mut Vec<(Map<String, Value>, String)>,
+        structured: &mut Vec<Structured>,
         options: &mut Options,
     ) -> Result<Vec<String>, Note> {
         let mut wanted = Vec::new();
@@ -107,12 +107,7 @@ impl Found {
     }
 
     /// ConfigMaps hold configuration files.
-    fn config_files(
-        &self,
-        file: &str,
-        structured: &mut Vec<(Map<String, Value>, String)>,
-        options: &mut Options,
-    ) -> Result<(), Note> {
+    fn config_files(&self, file: &str, structured: &mut Vec<Structured>, options: &mut Options) -> Result<(), Note> {
         for (key, body) in self.maps.values().flatten() {
             let name = format!("{key} in {file}");
             let is = |endings: &[&str]| endings.iter().any(|ending| key.ends_with(ending));

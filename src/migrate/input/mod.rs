@@ -73,6 +73,9 @@ pub(super) fn read(inputs: &[Input]) -> Result<Options, Note> {
     Ok(options)
 }
 
+/// A structured configuration, and what messages call it.
+type Structured = (Map<String, Value>, String);
+
 enum Form {
     Legacy(Map<String, Value>),
     Documents(Vec<Value>),
@@ -87,10 +90,10 @@ fn kind(input: &Input) -> Result<Form, Note> {
         return Err(Note::new("", format!("{} is empty", input.name)));
     };
     let broken = |what: String| Note::new("", format!("{}: {what}", input.name));
-    if first.starts_with('-') && !first.starts_with("---") && !first.starts_with("- ")
-        || first.starts_with("oauth2") && first.contains(" -")
-        || first.trim_start_matches("export ").starts_with("OAUTH2_PROXY_")
-    {
+    let program = first.split_whitespace().next().and_then(|word| word.rsplit('/').next());
+    let is_flag = first.starts_with('-') && !first.starts_with("---") && !first.starts_with("- ");
+    let is_variable = first.trim_start_matches("export ").starts_with("OAUTH2_PROXY_");
+    if is_flag || is_variable || matches!(program, Some("oauth2-proxy" | "oauth2_proxy")) {
         return Ok(Form::Lines);
     }
     let is_email = |line: &str| line.matches('@').count() == 1 && !line.contains([' ', '=', ':', '"', '{', '/']);

@@ -1,5 +1,5 @@
-//! YAML documents as trees of text: every scalar keeps its spelling. Bounded: nothing nests deeper than `DEEPEST`, and all
-//! nodes together, those that aliases repeat included, are at most `NODES`.
+//! YAML documents as trees of text, built from the events of saphyr-parser: every scalar keeps its spelling. Bounded: nothing
+//! nests deeper than `DEEPEST`, and all nodes together, those that aliases repeat included, are at most `NODES`.
 
 use std::collections::HashMap;
 

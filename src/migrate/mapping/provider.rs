@@ -59,8 +59,8 @@ pub(super) fn known(c: &mut Context, name: &str) -> Option<String> {
 fn openid(c: &mut Context, kind: &str) {
     let Some(issuer) = issuer(c, kind) else { return };
     let from = match c.options.given("oidc_issuer_url") {
-        Some(_) => c.options.origin("oidc_issuer_url"),
-        None => format!("provider = \"{kind}\""),
+        Some(_) if kind != "google" => c.options.origin("oidc_issuer_url"),
+        _ => format!("provider = \"{kind}\""),
     };
     c.draft.provider.set("issuer", quoted(&issuer), from);
     let is_confidential =
@@ -84,7 +84,12 @@ fn openid(c: &mut Context, kind: &str) {
 
 fn issuer(c: &mut Context, kind: &str) -> Option<String> {
     let tenants = c.options.list("entra_id_allowed_tenants");
-    let written = if c.options.given("oidc_issuer_url").is_some() { Some(known(c, "oidc_issuer_url")?) } else { None };
+    let is_elsewhere = c.options.given("oidc_issuer_url").is_some_and(|given| given.values.is_empty());
+    let written = if is_elsewhere {
+        Some(known(c, "oidc_issuer_url")?)
+    } else {
+        c.options.text("oidc_issuer_url").map(str::to_owned)
+    };
     let tenant = c.options.text("azure_tenant").filter(|tenant| *tenant != "common").map(str::to_owned);
     let is_microsoft = matches!(kind, "azure" | "entra-id");
     let of_tenant = |tenant: &str| format!("{MICROSOFT}/{tenant}/v2.0");
@@ -92,6 +97,8 @@ fn issuer(c: &mut Context, kind: &str) -> Option<String> {
         .as_ref()
         .is_some_and(|issuer| ["/common", "/organizations", "/consumers"].iter().any(|part| issuer.contains(part)));
     let issuer = match (&written, kind) {
+        // oauth2-proxy goes to Google, whatever issuer is written.
+        (_, "google") => Some("https://accounts.google.com".to_owned()),
         (Some(issuer), _) if !is_shared => Some(issuer.clone()),
         (_, "azure" | "entra-id") if tenants.len() == 1 => tenants.first().map(|tenant| of_tenant(tenant)),
         (None, "azure" | "entra-id") if tenant.is_some() => {
@@ -99,7 +106,6 @@ fn issuer(c: &mut Context, kind: &str) -> Option<String> {
             tenant.as_deref().map(of_tenant)
         }
         (None, "gitlab") => Some("https://gitlab.com".to_owned()),
-        (None, "google") => Some("https://accounts.google.com".to_owned()),
         (None, "keycloak") => {
             let login = c.options.text("login_url").unwrap_or_default();
             login.strip_suffix("/protocol/openid-connect/auth").map(str::to_owned)

@@ -42,7 +42,10 @@ pub(super) fn map(c: &mut Context) {
     let tls = first.scheme() == "rediss";
     let place = |url: &Url| {
         let host = url.host_str().unwrap_or_default().to_owned();
-        url.port().map_or(host.clone(), |port| format!("{host}:{port}"))
+        match url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host,
+        }
     };
     let places = urls.iter().map(place).collect::<Vec<_>>().join(",");
     let database = match kind {

@@ -13,8 +13,14 @@ pub(super) fn map(c: &mut Context) {
     let stand_in = list(&["stand-in-of-a-session-key-0123456789abcdef"]);
     let reference = format!("[{{ env = {} }}]", quoted(KEY_VARIABLE));
     c.draft.session.secret("keys", reference, stand_in, "a new key: `doorward key` makes one");
-    if c.options.given("cookie_secret").is_some() || c.options.given("cookie_secret_file").is_some() {
-        c.options.warn("cookie_secret", format!("not carried over: Doorward has a key of its own, in the variable {KEY_VARIABLE} (`doorward key` makes one); sessions of oauth2-proxy do not count, everybody signs in once"));
+    for name in ["cookie_secret", "cookie_secret_file"] {
+        if c.options.given(name).is_some() {
+            let what = format!(
+                "not carried over: Doorward has a key of its own, in the variable {KEY_VARIABLE} (`doorward key` makes one); \
+                 sessions of oauth2-proxy do not count, everybody signs in once"
+            );
+            c.options.warn(name, what);
+        }
     }
     for name in
         ["cookie_secret", "cookie_secret_file", "cookie_name", "cookie_samesite", "cookie_expire", "session_store_type"]
