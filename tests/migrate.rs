@@ -15,7 +15,7 @@ mod support;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use doorward::config::settings::{Access, HostMatch, Policy, Route, Settings, Store, Target};
+use doorward::config::settings::{Access, HostMatch, Policy, QuestionHeaders, Route, Settings, Store, Target};
 use doorward::config::{self, Flags, Sources};
 use doorward::migrate::keys::{Fate, KEYS, Kind};
 use doorward::migrate::{Input, Migration, Note, oauth2_proxy};
@@ -173,6 +173,7 @@ fn kubernetes_manifests_with_their_ingresses() {
     assert_eq!(settings.server.public_url.as_str(), "https://auth.apps.example.com", "from the Ingress");
     assert!(text.contains("client_secret = { env = \"OAUTH2_PROXY_CLIENT_SECRET\" }"), "{text}");
     assert_eq!(settings.session.store, Store::Redis);
+    assert_eq!(settings.server.forward_auth.headers, QuestionHeaders::Original);
     assert!(says(&migration.warnings, "redis_password", "rediss://:PASSWORD@redis.cache.svc.cluster.local:6379/1"));
     assert!(matches!(route(&settings, "grafana.apps.example.com/").access, Access::Policy(_)));
     assert!(matches!(route(&settings, "=/healthz").access, Access::Public));
