@@ -37,6 +37,23 @@ upstream = "status:404"
 access = "authenticated"
 
 [[route]]
+path = "/direct"
+upstream = "UPSTREAM"
+access = "public"
+upstream_auth = { kind = "basic", username = "doorward", password = "shared-secret" }
+
+[[route]]
+path = "/direct/plain"
+upstream = "UPSTREAM"
+access = "public"
+
+[[route]]
+path = "/asked"
+upstream = "status:404"
+access = "public"
+upstream_auth = { kind = "basic", username = "doorward", password = "shared-secret" }
+
+[[route]]
 host = "inner.localhost"
 path = "/"
 upstream = "status:404"
@@ -66,7 +83,7 @@ impl World {
         let (provider, upstream, port) = (Provider::start(), Upstream::start(), free_port());
         let extra = Extra {
             server: TRUSTED.to_owned(),
-            routes: Some(ROUTES.replace("GRPC", &port.to_string())),
+            routes: Some(ROUTES.replace("GRPC", &port.to_string()).replace("UPSTREAM", &upstream.url())),
             host: "app.localhost".to_owned(),
             env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             ..Extra::default()
@@ -130,6 +147,26 @@ fn px_22_a_proxy_that_tells_the_host_by_host_alone_is_not_contradicted_by_its_cl
     // The same place twice.
     assert_eq!(w.asks("inner.localhost", &[uri, ("X-Forwarded-Host", "INNER.localhost.")]), 401);
     assert_eq!(w.asks("www.localhost", &[uri, ("X-Original-URL", "http://www.localhost/page")]), 202);
+}
+
+#[test]
+fn px_20_what_an_upstream_of_ours_is_shown_is_nobody_elses_to_read() {
+    let w = World::new();
+    // Behind a balancer that is trusted, whoever can ask for a page can ask these too.
+    for (endpoint, path) in [("auth", "/direct/x"), ("forward", "/direct/x"), ("ext_authz/direct/x", "/")] {
+        let told = [("X-Forwarded-Uri", path), ("X-Forwarded-Method", "GET")];
+        let answer = w.gateway.browser().send("GET", &format!("/oauth2/{endpoint}"), &told, b"");
+        assert_eq!((answer.status, answer.header("authorization")), (403, None), "{endpoint}");
+    }
+    assert!(w.gateway.log().contains("status:404"), "the operator reads what to do: {}", w.gateway.log());
+    // A route that is asked about is for the proxy, which keeps these endpoints to itself; and Envoy's listener is Envoy's.
+    let basic = "Basic ZG9vcndhcmQ6c2hhcmVkLXNlY3JldA==";
+    let asked = [("X-Forwarded-Uri", "/asked"), ("X-Forwarded-Method", "GET")];
+    assert_eq!(w.gateway.browser().send("GET", "/oauth2/auth", &asked, b"").header("authorization"), Some(basic));
+    let ok = Envoy::new(w.port).allowed(question("app.localhost", "/direct/x", &[]));
+    assert_eq!(values(&ok.headers, "authorization"), [basic]);
+    // Who somebody is, is no secret from them.
+    assert_eq!(w.asks("app.localhost", &[("X-Forwarded-Uri", "/direct/plain")]), 202);
 }
 
 #[test]

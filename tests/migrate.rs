@@ -1,5 +1,5 @@
 //! `doorward migrate oauth2-proxy`: configurations as they are in use, in every form, become valid ones that keep out whoever
-//! was kept out; with four of them people sign in.
+//! was kept out. `migrate_sign_in.rs` starts them.
 
 #![cfg(feature = "demo")]
 #![allow(
@@ -15,27 +15,12 @@ mod support;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use doorward::config::settings::{Access, HostMatch, Policy, Route, Settings, Store, Target};
+use doorward::config::settings::{Access, HostMatch, Policy, QuestionHeaders, Route, Settings, Store, Target};
 use doorward::config::{self, Flags, Sources};
 use doorward::migrate::keys::{Fate, KEYS, Kind};
 use doorward::migrate::{Input, Migration, Note, oauth2_proxy};
-use support::gateway::{KEY, serve};
-use support::{Browser, Gateway, Provider, Upstream};
-
-/// The files of tests/migrate that belong together.
-const EXAMPLES: [&[&str]; 11] = [
-    &["proxy.cfg"],
-    &["nginx.cfg"],
-    &["gitea.cfg"],
-    &["alpha.cfg", "alpha.yaml"],
-    &["compose.yaml"],
-    &["kubernetes.yaml", "ingress.yaml"],
-    &["helm-values.yaml"],
-    &["entra-values.yaml"],
-    &["dashboard.args", "people.txt"],
-    &["login.env"],
-    &["login.env", "proxy.cfg"],
-];
+use support::gateway::KEY;
+use support::migrate::{EXAMPLES, config, file, migrated};
 
 /// What is secret in them.
 const SECRETS: [&str; 7] = [
@@ -53,16 +38,6 @@ const BASE: &str = "provider = \"oidc\"\noidc_issuer_url = \"https://id.example.
                     client_secret_file = \"/run/secrets/client\"\nredirect_url = \"https://app.example.com/oauth2/callback\"\n\
                     email_domains = [\"*\"]\nupstreams = [\"http://127.0.0.1:3000\"]\n";
 
-fn file(name: &str) -> Input {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/migrate").join(name);
-    Input { name: name.to_owned(), text: std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{name}: {e}")) }
-}
-
-fn migrated(names: &[&str]) -> Migration {
-    let inputs: Vec<Input> = names.iter().map(|name| file(name)).collect();
-    oauth2_proxy(&inputs, None).map_err(|note| note.text).unwrap()
-}
-
 fn of_text(text: &str) -> Migration {
     let input = Input { name: "oauth2-proxy.cfg".to_owned(), text: text.to_owned() };
     oauth2_proxy(&[input], None).map_err(|note| note.text).unwrap()
@@ -75,10 +50,6 @@ fn with(lines: &str) -> Migration {
     let kept: String =
         BASE.lines().filter(|line| !replaced.contains(&name(line))).map(|line| format!("{line}\n")).collect();
     of_text(&format!("{kept}{lines}\n"))
-}
-
-fn config(migration: &Migration) -> &str {
-    migration.config.as_deref().unwrap_or_else(|| panic!("refused: {:?}", migration.refusals))
 }
 
 fn says(notes: &[Note], key: &str, part: &str) -> bool {
@@ -132,7 +103,7 @@ fn every_example_becomes_a_valid_configuration() {
 }
 
 #[test]
-fn zx_06_no_secret_is_copied_or_told() {
+fn no_secret_is_copied_or_told() {
     for names in EXAMPLES {
         let migration = migrated(names);
         let told: Vec<String> =
@@ -178,7 +149,7 @@ fn a_proxy_with_its_upstreams() {
 }
 
 #[test]
-fn px_16_what_another_proxy_asks_about() {
+fn what_another_proxy_asks_about() {
     let migration = migrated(&["nginx.cfg"]);
     let settings = load(config(&migration));
     assert_eq!(settings.session.cookie_domain.as_deref(), Some("intra.example.com"));
@@ -202,6 +173,7 @@ fn kubernetes_manifests_with_their_ingresses() {
     assert_eq!(settings.server.public_url.as_str(), "https://auth.apps.example.com", "from the Ingress");
     assert!(text.contains("client_secret = { env = \"OAUTH2_PROXY_CLIENT_SECRET\" }"), "{text}");
     assert_eq!(settings.session.store, Store::Redis);
+    assert_eq!(settings.server.forward_auth.headers, QuestionHeaders::Original);
     assert!(says(&migration.warnings, "redis_password", "rediss://:PASSWORD@redis.cache.svc.cluster.local:6379/1"));
     assert!(matches!(route(&settings, "grafana.apps.example.com/").access, Access::Policy(_)));
     assert!(matches!(route(&settings, "=/healthz").access, Access::Public));
@@ -275,7 +247,7 @@ fn everybody_and_a_network_needs_a_rule_for_everybody() {
 }
 
 #[test]
-fn px_18_what_would_let_more_people_in_is_refused() {
+fn what_would_let_more_people_in_is_refused() {
     for (lines, key) in [
         ("provider = \"github\"\ngithub_org = \"acme\"", "github_org"),
         ("provider = \"github\"\ngithub_team = \"core\"", "github_team"),
@@ -394,7 +366,7 @@ fn px_18_an_audience_of_another_issuer_is_named() {
 }
 
 #[test]
-fn px_17_a_pattern_stays_protected() {
+fn a_pattern_stays_protected() {
     let migration = with(
         "skip_auth_regex = [\"\\\\.css$\", \"^/\", \"/open\"]\nskip_auth_routes = [\"GET!=^/admin\", \"POST=^/hook$\", \"^/oauth2/x\", \"^/ping$\"]",
     );
@@ -599,142 +571,4 @@ fn the_command_and_its_exit_status() {
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{args:?}");
     }
-}
-
-/// Ports of an input, which become those of the gateway that the test starts.
-const HERE: &str = "127.0.0.1:40001";
-const ADMIN: &str = "--metrics-address=127.0.0.1:40002";
-
-struct World {
-    gateway: Gateway,
-    provider: Provider,
-    upstream: Upstream,
-}
-
-/// The files with these texts replaced, migrated and started. The client is the demo provider's.
-fn start(names: &[&str], replaced: &[(&str, &str)]) -> World {
-    let (provider, upstream) = (Provider::start(), Upstream::start());
-    let mut inputs: Vec<Input> = names.iter().map(|name| file(name)).collect();
-    for input in &mut inputs {
-        for (from, to) in replaced {
-            input.text =
-                input.text.replace(from, &to.replace("ISSUER", provider.issuer()).replace("UPSTREAM", &upstream.url()));
-        }
-    }
-    let input = |name: &str, text: String| Input { name: name.to_owned(), text };
-    let structured = names.iter().any(|name| name.starts_with("alpha"));
-    if !structured {
-        inputs.push(input("ports.args", format!("{ADMIN} --http-address={HERE} --client-id=demo")));
-    }
-    let migration = oauth2_proxy(&inputs, None).map_err(|note| note.text).unwrap();
-    let text = config(&migration).replace(HERE, "127.0.0.1:PORT").replace("127.0.0.1:40002", "127.0.0.1:ADMIN");
-    let gateway = Gateway::custom_by(&text, |path| {
-        let mut command = serve(path);
-        for name in ["OIDC_CLIENT_SECRET", "OAUTH2_PROXY_CLIENT_SECRET", "SHOP_CLIENT_SECRET"] {
-            command.env(name, "demo-secret");
-        }
-        command.env("DOOR_SESSION_KEY", KEY);
-        command
-    });
-    World { gateway, provider, upstream }
-}
-
-impl World {
-    fn anonymous(&self) -> Browser {
-        self.gateway.browser()
-    }
-}
-
-#[test]
-fn people_sign_in_with_a_configuration_file() {
-    let w = start(
-        &["proxy.cfg"],
-        &[
-            ("https://id.example.com/realms/staff", "ISSUER"),
-            ("https://wiki.example.com", "http://127.0.0.1:40001"),
-            ("http://wiki.internal:8080", "UPSTREAM"),
-            ("\"example.com\"", "\"example.test\""),
-            ("\"guests\"", "\"admins\""),
-            ("\"staff\", ", ""),
-        ],
-    );
-    w.gateway.signed_in();
-    let seen = w.upstream.last();
-    assert_eq!(seen.all("x-forwarded-email"), ["alice@example.test"]);
-    assert!(!seen.all("x-forwarded-access-token").is_empty());
-    // Not of the group.
-    w.provider.demo.control().auto_login(Some("bob"));
-    assert_eq!(w.anonymous().go("/").status, 403);
-    w.upstream.clear();
-    assert_eq!(w.anonymous().navigate("/robots.txt").status, 200);
-    assert_eq!(w.anonymous().navigate("/assets/x.css").status, 200);
-    assert_eq!(w.upstream.seen().len(), 2);
-    assert_eq!(w.anonymous().send("POST", "/robots.txt", &[], b"x").status, 401);
-    assert_eq!(w.anonymous().navigate("/feeds/a.xml").status, 302, "a pattern is not open");
-    assert_eq!(w.anonymous().navigate("/api/x").status, 401);
-    assert_eq!(w.upstream.seen().len(), 2);
-}
-
-#[test]
-fn people_sign_in_with_variables() {
-    let w = start(
-        &["login.env"],
-        &[
-            ("https://id.example.com/", "ISSUER"),
-            ("https://site.example.com", "http://127.0.0.1:40001"),
-            ("http://127.0.0.1:3000", "UPSTREAM"),
-            ("upn", "email"),
-        ],
-    );
-    w.gateway.signed_in();
-    let seen = w.upstream.last();
-    assert!(seen.all("authorization")[0].starts_with("Bearer ey"), "the ID token");
-    assert_eq!(w.anonymous().fetch("/").status, 401);
-}
-
-#[test]
-fn people_sign_in_with_the_structured_configuration() {
-    let w = start(
-        &["alpha.cfg", "alpha.yaml"],
-        &[
-            ("https://id.example.com/realms/shop", "ISSUER"),
-            ("https://apps.example.com", "http://127.0.0.1:40001"),
-            ("http://shop.internal:3000", "UPSTREAM"),
-            ("http://stock.internal:3001", "UPSTREAM"),
-            ("0.0.0.0:4180", HERE),
-            ("127.0.0.1:44180", "127.0.0.1:40002"),
-            ("clientID: shop", "clientID: demo"),
-            ("example.com", "example.test"),
-            ("default: [login]", "default: [select_account]"),
-        ],
-    );
-    let mut alice = w.gateway.signed_in();
-    assert_eq!(w.upstream.last().all("x-forwarded-email"), ["alice@example.test"]);
-    assert_eq!(alice.navigate("/stock/a/b").status, 200);
-    assert_eq!(w.upstream.last().target, "/v2/a/b");
-    assert_eq!(alice.cookies("_apps").len(), 1);
-}
-
-#[test]
-fn people_sign_in_where_another_proxy_asks() {
-    let w = start(
-        &["nginx.cfg"],
-        &[
-            ("http://dex.intra.example.com:5556/dex", "ISSUER"),
-            ("http://door.intra.example.com:8080", "http://127.0.0.1:40001"),
-            ("cookie_domains=[\".intra.example.com\"]", ""),
-            ("whitelist_domains=[\".intra.example.com\"]", ""),
-            ("\"example.com\"", "\"example.test\""),
-        ],
-    );
-    let url = w.gateway.url("/page?x=1");
-    let asks = |browser: &mut Browser| {
-        browser.send("GET", "/oauth2/auth", &[("X-Original-URL", &url), ("X-Original-Method", "GET")], b"")
-    };
-    assert_eq!(asks(&mut w.anonymous()).status, 401);
-    let mut alice = w.anonymous();
-    assert_eq!(alice.go("/oauth2/start?rd=/page").status, 404, "nothing is served here");
-    let answer = asks(&mut alice);
-    assert_eq!(answer.status, 202, "{}", answer.text());
-    assert_eq!(answer.header("x-auth-request-email"), Some("alice@example.test"));
 }

@@ -61,6 +61,7 @@ pub(super) struct Draft {
     pub(super) issuers: Vec<(String, Section)>,
     pub(super) session: Section,
     pub(super) redis: Section,
+    pub(super) forward_auth: Section,
     pub(super) telemetry: Section,
     /// The rules of `[policy.people]`, each an inline table; empty = there is no such policy.
     pub(super) allow: Vec<String>,
@@ -95,6 +96,7 @@ impl Draft {
         }
         table("session", &self.session);
         table("session.redis", &self.redis);
+        table("forward_auth", &self.forward_auth);
         table("telemetry", &self.telemetry);
         if !self.allow.is_empty() {
             let _ = write!(out, "\n# From {}.\n[policy.people]\nallow = [\n", self.allow_from);

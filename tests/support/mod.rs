@@ -1,14 +1,15 @@
 //! What the behaviour tests share: the gateway as its own process, the demo provider in this one, an upstream that
 //! records, and a small browser. Everything is on loopback and on ports that the system chose.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test file uses a part of it")]
 
 pub mod browser;
 pub mod gateway;
 pub mod http2;
+pub mod migrate;
 pub mod oauth2;
 pub mod pki;
-mod redis;
+pub mod redis;
 pub mod upstream;
 
 use std::time::{Duration, Instant};

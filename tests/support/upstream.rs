@@ -1,7 +1,9 @@
 //! An upstream that records every request as it came and answers 200 with nothing special.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 #[derive(Clone)]
@@ -35,10 +37,21 @@ impl Upstream {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let this = this.clone();
-                std::thread::spawn(move || this.serve(stream));
+                std::thread::spawn(move || this.serve(stream.try_clone().ok()?, stream));
             }
         });
         upstream
+    }
+
+    /// Listens on this socket too.
+    pub fn also_at(&self, socket: &Path) {
+        let (listener, this) = (UnixListener::bind(socket).unwrap(), self.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let this = this.clone();
+                std::thread::spawn(move || this.serve(stream.try_clone().ok()?, stream));
+            }
+        });
     }
 
     pub fn url(&self) -> String {
@@ -63,8 +76,7 @@ impl Upstream {
         *self.answer.lock().unwrap() = Some(bytes.to_vec());
     }
 
-    fn serve(&self, stream: TcpStream) -> Option<()> {
-        let mut out = stream.try_clone().ok()?;
+    fn serve(&self, stream: impl Read, mut out: impl Write) -> Option<()> {
         let mut reader = BufReader::new(stream);
         loop {
             let mut line = String::new();

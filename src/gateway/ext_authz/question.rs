@@ -39,6 +39,7 @@ pub(super) fn question(gateway: &Gateway, peer: IpAddr, request: CheckRequest) -
         has_body: http.size != 0,
         told: Told { method: true, path: true, client: if is_named { Named::Once } else { Named::No } },
         host: http.host,
+        among_people: false,
     })
 }
 

@@ -32,7 +32,7 @@ use super::site::Site;
 use super::upstream_auth::Authorization;
 use super::{Gateway, identify, refuse};
 use crate::audit;
-use crate::config::settings::{Access, Rule};
+use crate::config::settings::{Access, IdentityValue, Rule};
 use crate::http::forwarded::Seen;
 use crate::http::refusal::Refusal;
 use crate::http::reply::{self, Reply};
@@ -147,6 +147,7 @@ pub async fn judge<'a>(
     };
     exchange.route = Arc::clone(&rules.counters);
     told_enough(gateway, original, &admitted, rules).map_err(|refusal| refused(exchange, refusal))?;
+    tells_no_secret(original, rules).map_err(|refusal| refused(exchange, refusal))?;
 
     let cookie = identify(gateway, exchange, &admitted, rules, parts).await?;
     match authorize_and_tell(gateway, &admitted.site, rules, exchange, &parts.headers) {
@@ -219,6 +220,19 @@ fn told_enough(gateway: &Gateway, original: &Original, admitted: &Admitted<'_>, 
         Named::Twice if by_network() => Err(bad("X-Real-IP and X-Forwarded-For name two clients")),
         Named::No | Named::Once | Named::Twice => Ok(()),
     }
+}
+
+/// SECURITY: PX-20. Behind a balancer that is trusted anybody can ask. Where Doorward forwards to the upstream itself, nobody
+/// has to, and what the upstream is shown is not for its people to read.
+fn tells_no_secret(original: &Original, rules: &Rules) -> Result<(), Refusal> {
+    let is_secret = |value: &IdentityValue| matches!(value, IdentityValue::AccessToken | IdentityValue::Assertion);
+    let shows = || rules.presents.is_some() || rules.settings.identity.iter().any(|header| is_secret(&header.value));
+    if original.among_people && rules.upstream.is_some() && shows() {
+        return Err(bad(
+            "Doorward forwards this route itself, with credentials: it tells them where upstream = \"status:404\"",
+        ));
+    }
+    Ok(())
 }
 
 /// `Authorization` as the application behind the proxy is to have it.

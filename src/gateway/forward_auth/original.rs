@@ -36,6 +36,8 @@ pub struct Original {
     pub client: IpAddr,
     pub has_body: bool,
     pub told: Told,
+    /// It was asked where people's requests come too: one of these may be the question, and its sender read the answer.
+    pub among_people: bool,
 }
 
 /// What the proxy said in so many words.
@@ -74,7 +76,7 @@ impl About {
         asking.uri = Uri::from(self.target);
         as_http(&mut asking.headers);
         let Self { host, scheme, client, told, .. } = self;
-        Original { parts: asking, host, scheme, client, has_body, told }
+        Original { parts: asking, host, scheme, client, has_body, told, among_people: true }
     }
 }
 

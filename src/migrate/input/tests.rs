@@ -112,7 +112,7 @@ fn a_list_of_addresses_is_one() {
 }
 
 #[test]
-fn zx_06_what_cannot_be_read_is_not_repeated() {
+fn what_cannot_be_read_is_not_repeated() {
     for text in
         ["client_secret = \"hunter2\nx = 1", "client_secret = hunter2", "providers:\n  - clientSecret: \"hunter2\n"]
     {

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn zx_06_a_broken_document_is_not_repeated() {
+    fn a_broken_document_is_not_repeated() {
         let error = documents("a: \"hunter2\nb: c: d\n").unwrap_err();
         assert!(!error.contains("hunter2"), "{error}");
     }

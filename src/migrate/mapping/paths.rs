@@ -201,7 +201,7 @@ mod tests {
 
     /// Whatever is not a path stays protected: a route in its place could be wider than the pattern.
     #[test]
-    fn px_17_patterns_become_no_route() {
+    fn patterns_become_no_route() {
         for pattern in [
             "",
             ".*",

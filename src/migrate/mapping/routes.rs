@@ -68,6 +68,10 @@ fn protected(base: usize, place: Place) -> Planned {
 
 /// `/auth` answers nobody but trusted proxies.
 fn asked_by_whom(c: &mut Context) {
+    if let Some(found) = c.options.ingress_hosts.first() {
+        let from = format!("ingress-nginx tells by X-Original-URL (Ingress {})", found.ingress);
+        c.draft.forward_auth.set("headers", quoted("x-original"), from);
+    }
     if !c.draft.server.has("trusted_proxies") {
         c.draft.server.set(
             "trusted_proxies",
