@@ -288,7 +288,7 @@ fn deployment(name: &str, args: &str, env: &str) -> String {
 }
 
 #[test]
-fn px_18_who_may_pass_is_never_only_in_a_variable() {
+fn who_may_pass_is_never_only_in_a_variable() {
     for (key, args) in [
         ("allowed_groups", "--email-domain=example.com"),
         ("allowed_groups", "--email-domain=*"),
@@ -313,7 +313,33 @@ fn px_18_who_may_pass_is_never_only_in_a_variable() {
 }
 
 #[test]
-fn px_18_two_proxies_are_not_made_one() {
+fn a_prefix_of_variables_is_part_of_their_names() {
+    let map = "kind: ConfigMap\nmetadata: {name: door}\ndata: {ALLOWED_GROUPS: admins}\n---\n";
+    let manifest = deployment("oauth2-proxy", "--email-domain=*", "")
+        .replace("        env: []", "        envFrom: [{prefix: OAUTH2_PROXY_, configMapRef: {name: door}}]");
+    let settings = load(config(&of_text(&(map.to_owned() + &manifest))));
+    assert_eq!(policy(&settings.routes[0]).allow[0].group, ["admins"]);
+}
+
+#[test]
+fn what_a_chart_keeps_elsewhere_is_not_everybody() {
+    let values = |more: &str| {
+        format!(
+            "config: {{clientID: app, clientSecret: s{more}\nextraArgs: {{provider: oidc, oidc-issuer-url: \"https://id.example.com\", redirect-url: \"https://app.example.com/oauth2/callback\"}}\n"
+        )
+    };
+    let migration = of_text(&values(", existingConfig: door}"));
+    assert!(migration.config.is_none() && says(&migration.refusals, "email_domains", ""), "{migration:?}");
+    assert!(says(&migration.warnings, "config.existingConfig", "ConfigMap door"));
+    let structured = of_text(&values("}\nalphaConfig: {enabled: true, existingSecret: door}"));
+    assert!(
+        structured.config.is_none() && says(&structured.refusals, "alphaConfig.existingSecret", "door"),
+        "{structured:?}"
+    );
+}
+
+#[test]
+fn two_proxies_are_not_made_one() {
     let (staff, admins) = ("--email-domain=*, --allowed-group=staff", "--email-domain=*, --allowed-group=admins");
     let both = of_text(&(deployment("oauth2-proxy-wiki", staff, "") + &deployment("oauth2-proxy-admin", admins, "")));
     assert!(both.config.is_none() && says(&both.refusals, "", "one at a time"), "{both:?}");
@@ -326,7 +352,7 @@ fn px_18_two_proxies_are_not_made_one() {
 }
 
 #[test]
-fn px_18_a_byte_order_mark_hides_nothing() {
+fn a_byte_order_mark_hides_nothing() {
     let env = "\u{feff}OAUTH2_PROXY_ALLOWED_GROUPS=admins\r\nOAUTH2_PROXY_CLIENT_ID=app\r\n";
     for first in [env, "\u{feff}--allowed-group=admins"] {
         let inputs = [("base", BASE), ("more", first)]
@@ -337,7 +363,7 @@ fn px_18_a_byte_order_mark_hides_nothing() {
 }
 
 #[test]
-fn px_18_only_the_list_that_was_read_lets_people_in() {
+fn only_the_list_that_was_read_lets_people_in() {
     let map =
         |key: &str| format!("kind: ConfigMap\nmetadata: {{name: other}}\ndata:\n  {key}: |\n    eve@evil.example\n");
     let args = "--email-domain=example.com";
@@ -357,7 +383,7 @@ fn px_18_only_the_list_that_was_read_lets_people_in() {
 }
 
 #[test]
-fn px_18_an_audience_of_another_issuer_is_named() {
+fn an_audience_of_another_issuer_is_named() {
     let migration = with(
         "skip_jwt_bearer_tokens = true\nextra_jwt_issuers = [\"https://ci.example.com=other\", \"https://cd.example.com=app\"]",
     );

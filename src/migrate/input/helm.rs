@@ -43,13 +43,26 @@ pub(super) fn read(
         // What the chart's own command line says.
         give("http_address", vec!["0.0.0.0:4180".to_owned()], options);
     }
-    match text(at("/config/configFile")).filter(|body| !body.trim().is_empty()) {
-        Some(body) => {
+    let elsewhere = |path: &str| text(at(path)).filter(|name| !name.is_empty());
+    for key in ["existingConfig", "existingSecret"] {
+        if let Some(name) = elsewhere(&format!("/alphaConfig/{key}")).filter(|_| is_structured) {
+            let why = format!("the structured configuration is in {name}: write it into alphaConfig.configData here");
+            options.refuse(&format!("alphaConfig.{key}"), why);
+        }
+    }
+    match (elsewhere("/config/existingConfig"), elsewhere("/config/configFile").filter(|body| !body.trim().is_empty()))
+    {
+        // The chart's defaults do not count beside it.
+        (Some(name), _) => {
+            let what = format!("the configuration file is in the ConfigMap {name}: give its oauth2_proxy.cfg too");
+            options.warn("config.existingConfig", what);
+        }
+        (None, Some(body)) => {
             let name = format!("config.configFile in {file}");
             let table = legacy::parse(body).map_err(|what| Note::new("", format!("{name}: {what}")))?;
             legacy::read(&table, &name, options);
         }
-        None => {
+        (None, None) => {
             // The chart's defaults.
             let domains = at("/config/emailDomains").map_or_else(|| vec!["*".to_owned()], |list| texts(Some(list)));
             give("email_domains", domains, options);

@@ -86,9 +86,11 @@ impl Found {
         for from in container.get("envFrom").and_then(Value::as_array).into_iter().flatten() {
             match text(from.pointer("/configMapRef/name")).and_then(|name| self.maps.get(name)) {
                 Some(data) => {
+                    let prefix = text(from.get("prefix")).unwrap_or_default();
                     for (name, value) in data {
-                        args::variable(name, Some(value), file, options);
-                        variables.insert(name.clone(), value.clone());
+                        let name = format!("{prefix}{name}");
+                        args::variable(&name, Some(value), file, options);
+                        variables.insert(name, value.clone());
                     }
                 }
                 None => options.warn("", format!("{file}: envFrom names what is not in this file; give OAUTH2_PROXY_ variables that are no secrets as lines NAME=value in a text file")),

@@ -80,7 +80,7 @@ const SECRETS: [&str; 7] = [
 const KEEP_OUT: [&str; 6] =
     ["github_org", "github_repo", "github_team", "gitlab_projects", "google_group", "google_groups"];
 
-/// SECURITY: PX-18. Without its value, a key that says who may pass would say nothing.
+/// SECURITY: without its value, a key that says who may pass would say nothing.
 fn elsewhere(c: &mut Context) {
     for (key, variable) in c.options.elsewhere() {
         let matters = matches!(key.fate, Fate::Becomes(_)) || KEEP_OUT.contains(&key.name);
