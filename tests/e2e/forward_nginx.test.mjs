@@ -18,7 +18,7 @@ const RECIPE = {
   startProxy: (w) => startNginx({ tmp: w.tmp, sites: [`${w.dir}/app.conf`] }),
 };
 
-test('hx_20 nginx: whom the question alone refuses is refused, and no page reads who that is', async () => {
+test('nginx: whom the question alone refuses is refused, and no page reads who that is', async () => {
   const asked = { 'internal;': 'internal; rewrite ^ /oauth2/auth?allowed_groups=none break;' };
   const w = await forwardWorld({ ...RECIPE, places: (w) => ({ ...RECIPE.places(w), ...asked }) });
   try {
