@@ -573,15 +573,28 @@ fn px_22_of_headers_that_the_proxy_is_known_to_set_no_others_are_read() {
         World::with(TRUSTED, es256(), &family)
     };
     let get = [("X-Original-Method", "GET"), ("X-Forwarded-Method", "GET")];
-    let public = [("X-Original-URL", "http://app.localhost/public"), ("X-Forwarded-Uri", "/x")];
-    let private = [("X-Original-URL", "http://app.localhost/x"), ("X-Forwarded-Uri", "/public")];
+    let here = ("X-Forwarded-Host", "app.localhost");
+    let public = [("X-Original-URL", "http://app.localhost/public"), ("X-Forwarded-Uri", "/x"), here];
+    let private = [("X-Original-URL", "http://app.localhost/x"), ("X-Forwarded-Uri", "/public"), here];
     let ask = |w: &World, told: &[(&str, &str)]| w.asks(&mut w.gateway.browser(), &[told, &get[..]].concat()).status;
     let (any, original, forwarded) = (World::new(), with("x-original"), with("x-forwarded"));
     assert_eq!([ask(&any, &public), ask(&original, &public), ask(&forwarded, &public)], [403, 202, 401]);
     assert_eq!([ask(&any, &private), ask(&original, &private), ask(&forwarded, &private)], [403, 401, 202]);
     // Then a question that was sent to one host may be about another.
-    let elsewhere = [("X-Original-URL", "http://alone.localhost/public"), ("X-Forwarded-Host", "app.localhost")];
+    let elsewhere = [("X-Original-URL", "http://alone.localhost/public"), here];
     assert_eq!([ask(&any, &elsewhere), ask(&original, &elsewhere)], [403, 401]);
     let elsewhere = [("X-Forwarded-Host", "alone.localhost"), ("X-Forwarded-Uri", "/public")];
     assert_eq!([ask(&any, &elsewhere), ask(&forwarded, &elsewhere), ask(&original, &elsewhere)], [403, 401, 403]);
+    // All of them, or it could be the client who adds what is missing.
+    let whole = [("X-Forwarded-Uri", "/public"), ("X-Forwarded-Method", "GET"), here];
+    let url = [("X-Original-URL", "http://app.localhost/public"), ("X-Original-Method", "GET")];
+    for (w, whole) in [(&forwarded, &whole[..]), (&original, &url[..])] {
+        assert_eq!(w.asks(&mut w.gateway.browser(), whole).status, 202);
+        for missing in 0..whole.len() {
+            let rest: Vec<_> = whole.iter().enumerate().filter(|(n, _)| *n != missing).map(|(_, h)| *h).collect();
+            assert_eq!(w.asks(&mut w.gateway.browser(), &rest).status, 403, "{rest:?}");
+        }
+    }
+    let path = [("X-Original-URL", "/public"), ("X-Original-Method", "GET")];
+    assert_eq!(original.asks(&mut original.gateway.browser(), &path).status, 403, "no host");
 }

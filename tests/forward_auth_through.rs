@@ -202,7 +202,7 @@ fn m_11_more_headers_than_there_can_be_are_an_answer_like_any_other() {
     let refused = envoy.denied(raw_question("/", many.clone().collect()));
     assert_eq!((refused.status(), refused.header("cache-control").as_deref()), (403, Some("no-store")));
     let mut joined = question("app.localhost", "/", &[]);
-    http(&mut joined).headers = many.map(|(name, _)| (name, String::new())).collect();
+    http(&mut joined).headers = many.map(|(name, _)| HeaderValue::new(name, "")).collect();
     assert_eq!(envoy.denied(joined).status(), 403);
     envoy.allowed(question("app.localhost", "/", &[]));
 }

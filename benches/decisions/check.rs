@@ -1,12 +1,11 @@
 //! Calls of `Check` as Envoy makes them: one connection a worker thread of Envoy's, many calls at once on each.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use doorward::gateway::ext_authz::proto::{
-    Address, AttributeContext, CheckRequest, CheckResponse, HttpRequest, Peer, SocketAddress,
+    Address, AttributeContext, CheckRequest, CheckResponse, HeaderValue, HttpRequest, Peer, SocketAddress,
 };
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
@@ -26,7 +25,7 @@ pub(crate) struct Check {
 
 impl Check {
     pub(crate) fn new(grpc: SocketAddr, host: SocketAddr, target: &str, headers: &[(&'static str, String)]) -> Self {
-        let fields = headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone()));
+        let fields = headers.iter().map(|(name, value)| HeaderValue::new(name.to_ascii_lowercase(), value));
         // What Envoy adds.
         let own = [
             (":authority", host.to_string()),
@@ -38,7 +37,7 @@ impl Check {
         ];
         let http = HttpRequest {
             method: "GET".into(),
-            headers: fields.chain(own.map(|(name, value)| (name.to_owned(), value))).collect::<HashMap<_, _>>(),
+            headers: fields.chain(own.map(|(name, value)| HeaderValue::new(name, value))).collect(),
             path: target.into(),
             host: host.to_string(),
             scheme: "http".into(),

@@ -1,10 +1,8 @@
 //! Envoy's side of `envoy.service.auth.v3.Authorization/Check`.
 
-use std::collections::HashMap;
-
 use doorward::gateway::ext_authz::proto::{
-    Address, AttributeContext, CheckRequest, CheckResponse, DeniedHttpResponse, HeaderValueOption, HttpRequest,
-    HttpResponse, OkHttpResponse, Peer, Request, SocketAddress,
+    Address, AttributeContext, CheckRequest, CheckResponse, DeniedHttpResponse, HeaderValue, HeaderValueOption,
+    HttpRequest, HttpResponse, OkHttpResponse, Peer, Request, SocketAddress,
 };
 use tokio::runtime::Runtime;
 use tonic::client::Grpc;
@@ -19,13 +17,13 @@ pub(crate) const CLIENT: &str = "203.0.113.7";
 
 /// A question about `GET path` at `host`.
 pub(crate) fn question(host: &str, path: &str, headers: &[(&str, &str)]) -> CheckRequest {
-    let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let headers = headers.iter().map(|(name, value)| HeaderValue::new(*name, *value));
     let http = HttpRequest {
         method: "GET".into(),
         path: path.into(),
         host: host.into(),
         scheme: "http".into(),
-        headers: headers.collect::<HashMap<_, _>>(),
+        headers: headers.collect(),
         ..HttpRequest::default()
     };
     about(Some(http))

@@ -1,8 +1,6 @@
 //! The messages of `envoy.service.auth.v3`, as far as they are read or written here: each field with the number that Envoy's
 //! published definitions give it. Fields that are not listed are skipped by the decoder.
 
-use std::collections::HashMap;
-
 /// `envoy.service.auth.v3.CheckRequest`
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct CheckRequest {
@@ -49,9 +47,10 @@ pub struct Request {
 pub struct HttpRequest {
     #[prost(string, tag = "2")]
     pub method: String,
-    /// Lower-case names; several fields of a name are joined.
-    #[prost(map = "string, string", tag = "3")]
-    pub headers: HashMap<String, String>,
+    /// Lower-case names; several fields of a name are joined. PERF: declared as a map, which on the wire is its entries, and a
+    /// hash map of them cost a fifth of a call.
+    #[prost(message, repeated, tag = "3")]
+    pub headers: Vec<HeaderValue>,
     /// With the query.
     #[prost(string, tag = "4")]
     pub path: String,
@@ -82,6 +81,16 @@ pub struct HeaderValue {
     pub value: String,
     #[prost(bytes = "vec", tag = "3")]
     pub raw_value: Vec<u8>,
+}
+
+impl HeaderValue {
+    pub fn new(key: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { key: key.into(), value: value.into(), raw_value: Vec::new() }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        if self.raw_value.is_empty() { self.value.as_bytes() } else { &self.raw_value }
+    }
 }
 
 /// `envoy.config.core.v3.HeaderValueOption`

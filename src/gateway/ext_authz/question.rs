@@ -47,13 +47,10 @@ fn headers(http: &HttpRequest) -> Result<HeaderMap, Refusal> {
     const MANY: Refusal = bad("too many headers");
     // A map that is asked to be larger than it can be panics.
     let mut headers = HeaderMap::try_with_capacity(http.headers.len()).map_err(|_| MANY)?;
-    let joined = http.headers.iter().map(|(name, value)| (name, value.as_bytes()));
     let raw = http.header_map.iter().flat_map(|map| &map.headers);
-    let raw = raw
-        .map(|field| (&field.key, if field.raw_value.is_empty() { field.value.as_bytes() } else { &field.raw_value }));
     // HTTP/2's own are said elsewhere.
-    for (name, value) in joined.chain(raw).filter(|(name, _)| !name.starts_with(':')) {
-        let field = HeaderName::try_from(name).ok().zip(HeaderValue::from_bytes(value).ok());
+    for field in http.headers.iter().chain(raw).filter(|field| !field.key.starts_with(':')) {
+        let field = HeaderName::try_from(&field.key).ok().zip(HeaderValue::from_bytes(field.bytes()).ok());
         let (name, value) = field.ok_or(bad("a header that is none"))?;
         headers.try_append(name, value).map_err(|_| MANY)?;
     }

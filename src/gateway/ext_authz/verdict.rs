@@ -93,8 +93,11 @@ fn response(code: Code, http_response: HttpResponse) -> CheckResponse {
 /// fields is kept: for `true`, Envoy leaves a denial without what it does not have yet, and for `false` an answer with the
 /// last cookie alone.
 fn field(name: &HeaderName, value: &HeaderValue, append: Option<bool>) -> HeaderValueOption {
-    // Whatever we send is ASCII, but for what a client's own cookies hold.
-    let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let header = proto::HeaderValue { key: name.to_string(), value, raw_value: Vec::new() };
+    // Whatever we send is ASCII, but for what a client's own cookies hold; protobuf's strings are UTF-8.
+    let (value, raw_value) = match str::from_utf8(value.as_bytes()) {
+        Ok(text) => (text.to_owned(), Vec::new()),
+        Err(_) => (String::new(), value.as_bytes().to_owned()),
+    };
+    let header = proto::HeaderValue { key: name.to_string(), value, raw_value };
     HeaderValueOption { header: Some(header), append }
 }

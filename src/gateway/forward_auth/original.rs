@@ -119,6 +119,11 @@ fn in_headers(gateway: &Gateway, peer: IpAddr, parts: &Parts) -> Result<About, R
         (None, None) => sent_host(parts)?,
     };
     let told = Told { method: method.is_some(), path: target.is_some(), client: Named::No };
+    let has_host = url_host.is_some() || families == QuestionHeaders::Forwarded && seen.host.is_some();
+    // SECURITY: PX-23. What is not there is not the proxy's, and a client could add it.
+    if families != QuestionHeaders::Any && !(told.method && told.path && has_host) {
+        return Err(bad("the proxy does not set all the headers that forward_auth.headers names"));
+    }
     let method = method.map_or(Ok(Method::GET), |method| Method::from_bytes(method.as_bytes()));
     let method = method.map_err(|_| bad("the method is none"))?;
     let target = path_and_query(target.unwrap_or("/"))?;
