@@ -43,7 +43,8 @@ before(async () => {
     name: 'nginx',
     places: ({ app }) => ({ '127.0.0.1:3000': app }),
     provider: { accessToken: SECONDS },
-    env: { DOORWARD_SESSION__REFRESH_GRACE: '3s' },
+    // The default: these proxies set what they set.
+    env: { DOORWARD_SESSION__REFRESH_GRACE: '3s', DOORWARD_FORWARD_AUTH__HEADERS: 'any' },
     async startProxy({ dir, tmp, cert, key, app, doorward, port }) {
       const [classic, ingress] = await Promise.all(['oauth2-proxy', 'ingress-nginx'].map((name) => readFile(path.join(HERE, `snippets/${name}.conf`), 'utf8')));
       const sites = [MAPS];
