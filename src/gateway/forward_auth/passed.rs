@@ -56,7 +56,7 @@ pub fn names(settings: &Settings) -> Vec<HeaderName> {
 pub struct Passed<'a> {
     /// Of `names`, what is known of whoever asks.
     pub identity: HeaderMap,
-    /// What no request of this route may say of itself: that it is nobody, or that it brings credentials.
+    /// Every name that an answer can say, known or not.
     pub names: &'a [HeaderName],
     pub authorization: Authorization,
     /// The request's cookies without ours.
