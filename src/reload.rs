@@ -49,12 +49,12 @@ impl Reload {
         let shared = &running.shared;
         match outcome {
             Ok(()) => {
-                shared.metrics.reload("ok");
+                shared.metrics.reload(true);
                 tracing::info!("the configuration was read again and is in use");
                 audit!(event = "reload", outcome = "ok");
             }
             Err(error) => {
-                shared.metrics.reload("error");
+                shared.metrics.reload(false);
                 tracing::error!(%error, "the new configuration is not valid; the old one stays");
                 audit!(event = "reload", outcome = "error");
             }

@@ -183,6 +183,10 @@ fn s_13_keys_rotate_by_prepending() {
     gateway.reload(provider.issuer(), &upstream, &Extra { session: "lifetme = \"1h\"".into(), ..Extra::default() });
     eventually("the failed reload", || gateway.metric("doorward_reloads_total{outcome=\"error\"}") == 1.0);
     assert_eq!(browser.fetch("/x").status, 200, "an invalid configuration changes nothing");
+    let last_is_ok = || gateway.metric("doorward_config_last_reload_successful");
+    eventually("the alert", || last_is_ok() == 0.0);
+    gateway.reload(provider.issuer(), &upstream, &extra(&format!("\"{second}\"")));
+    eventually("the end of the alert", || last_is_ok() == 1.0);
 }
 
 #[test]

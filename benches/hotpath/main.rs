@@ -13,6 +13,7 @@ use std::net::{SocketAddr, TcpListener};
 use child::Child;
 use load::Load;
 use routes::Size;
+use tempfile::NamedTempFile;
 
 struct Options {
     requests: usize,
@@ -144,6 +145,8 @@ async fn instructions(options: &Options, upstream: SocketAddr, provider: &sign_i
 struct Subject {
     child: Child,
     load: Load,
+    /// What Doorward was started with, and looks at again for reloads.
+    _config: Option<NamedTempFile>,
 }
 
 impl Subject {
@@ -168,7 +171,7 @@ impl Subject {
         let program = std::env::current_exe().unwrap();
         let arguments = ["--bare-proxy".into(), listen.to_string(), upstream.to_string()];
         let child = Child::start(&program, &arguments, listen, callgrind).await;
-        Self { child, load: Load::new(listen, "doorward=not-looked-at") }
+        Self { child, load: Load::new(listen, "doorward=not-looked-at"), _config: None }
     }
 
     async fn doorward(
@@ -185,9 +188,7 @@ impl Subject {
         let arguments = ["serve".into(), "--config".into(), config.path().display().to_string()];
         let child = Child::start(program.as_ref(), &arguments, listen, callgrind).await;
         let cookie = provider.sign_in(listen).await;
-        // Read at start, so the file may go.
-        drop(config);
-        Self { child, load: Load::new(listen, &cookie) }
+        Self { child, load: Load::new(listen, &cookie), _config: Some(config) }
     }
 
     /// Requests a second, and microseconds of CPU time a request.

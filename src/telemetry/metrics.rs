@@ -61,6 +61,7 @@ pub struct Metrics {
     logins: Family<Labels<2>, Counter>,
     refreshes: Family<Labels<1>, Counter>,
     reloads: Family<Labels<1>, Counter>,
+    last_reload_ok: Gauge,
     provider_seconds: Family<Labels<1>, Histogram, fn() -> Histogram>,
     cache_hits: Family<Labels<1>, Counter>,
     cache_misses: Family<Labels<1>, Counter>,
@@ -82,6 +83,9 @@ impl Metrics {
         // There from the start: the increase to the first event of a series that was not there before is not seen.
         let refreshes = counters(["ok", "shared", "rejected", "failed"]);
         let reloads = counters(["ok", "error"]);
+        // What the process started with is in force, and was written so.
+        let last_reload_ok = Gauge::default();
+        last_reload_ok.set(1);
         let (cache_hits, cache_misses) = (Family::default(), Family::default());
         let proxy_headers = Family::default();
         registry.register("connections", "Open client connections", connections.clone());
@@ -98,6 +102,11 @@ impl Metrics {
         registry.register("logins", "Sign-ins completed, by provider and outcome", logins.clone());
         registry.register("refreshes", "Token refreshes, by outcome", refreshes.clone());
         registry.register("reloads", "Configuration reloads, by outcome", reloads.clone());
+        registry.register(
+            "config_last_reload_successful",
+            "1 while the configuration as it is written is the one in force",
+            last_reload_ok.clone(),
+        );
         registry.register(
             "provider_seconds",
             "Time of calls to providers, by endpoint, in seconds",
@@ -119,6 +128,7 @@ impl Metrics {
             logins,
             refreshes,
             reloads,
+            last_reload_ok,
             provider_seconds,
             cache_hits,
             cache_misses,
@@ -145,8 +155,10 @@ impl Metrics {
         self.refreshes.get_or_create(&[("outcome", outcome.to_owned())]).inc();
     }
 
-    pub fn reload(&self, outcome: &'static str) {
+    pub fn reload(&self, is_ok: bool) {
+        let outcome = if is_ok { "ok" } else { "error" };
         self.reloads.get_or_create(&[("outcome", outcome.to_owned())]).inc();
+        self.last_reload_ok.set(is_ok.into());
     }
 
     /// What a peer that is to begin with a PROXY protocol header began with.
@@ -345,7 +357,7 @@ mod tests {
         route.decision(1, Outcome::SignIn);
         metrics.login("main", "ok");
         metrics.refresh("ok");
-        metrics.reload("error");
+        metrics.reload(false);
         metrics.proxy_header("ok");
         metrics.provider_call("token", Duration::from_millis(3));
         metrics.cache("session", true);
@@ -363,6 +375,7 @@ mod tests {
             "doorward_refreshes_total{outcome=\"ok\"} 1",
             "doorward_refreshes_total{outcome=\"failed\"} 0",
             "doorward_reloads_total{outcome=\"error\"} 1",
+            "doorward_config_last_reload_successful 0",
             "doorward_proxy_protocol_total{outcome=\"ok\"} 1",
             "doorward_provider_seconds_count{endpoint=\"token\"} 1",
             "doorward_cache_hits_total{cache=\"session\"} 1",

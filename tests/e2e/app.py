@@ -94,9 +94,12 @@ async def how_much():
 
 @app.get("/download")
 async def download(bytes: int, gated: bool = False):
+    global sent
+    # Before the head of the answer: whoever has that sees nothing of the download before.
+    sent = 0
+
     async def stream():
         global sent
-        sent = 0
         left = bytes
         while left > 0:
             if gated and left <= bytes // 2:

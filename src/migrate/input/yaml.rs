@@ -23,8 +23,39 @@ pub(super) fn documents(text: &str) -> Result<Vec<Value>, String> {
 /// A collection that is not closed yet.
 enum Open {
     Sequence(Vec<Value>),
-    /// `key`: read, and its value not yet.
-    Mapping(Map<String, Value>, Option<String>),
+    Mapping(Mapping),
+}
+
+#[derive(Default)]
+struct Mapping {
+    entries: Map<String, Value>,
+    /// What `<<` names: for the end, since what is written beside it wins, whichever comes first.
+    merged: Vec<Value>,
+    /// Read, and its value not yet.
+    key: Option<String>,
+}
+
+impl Mapping {
+    fn add(&mut self, value: Value) -> Result<(), &'static str> {
+        match self.key.take() {
+            None => self.key = Some(if let Value::String(text) = value { text } else { String::new() }),
+            Some(name) if name == "<<" => self.merged.push(value),
+            Some(name) => {
+                // YAML 1.2 §3.2.1.1 has no second one, and which of them counts is every reader's own.
+                if self.entries.insert(name, value).is_some() {
+                    return Err("has a key that is there twice");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end(mut self) -> Map<String, Value> {
+        for value in self.merged {
+            merge(&mut self.entries, value);
+        }
+        self.entries
+    }
 }
 
 #[derive(Default)]
@@ -45,12 +76,12 @@ impl Builder {
                 self.add(value, 1, anchor)
             }
             Event::SequenceStart(anchor, _) => self.begin(Open::Sequence(Vec::new()), anchor),
-            Event::MappingStart(anchor, _) => self.begin(Open::Mapping(Map::new(), None), anchor),
+            Event::MappingStart(anchor, _) => self.begin(Open::Mapping(Mapping::default()), anchor),
             Event::SequenceEnd | Event::MappingEnd => {
                 let Some((open, anchor)) = self.open.pop() else { return Ok(()) };
                 let value = match open {
                     Open::Sequence(items) => Value::Array(items),
-                    Open::Mapping(map, _) => Value::Object(map),
+                    Open::Mapping(mapping) => Value::Object(mapping.end()),
                 };
                 self.add(value, 1, anchor)
             }
@@ -87,17 +118,13 @@ impl Builder {
             None if value.is_null() => {}
             None => self.documents.push(value),
             Some((Open::Sequence(items), _)) => items.push(value),
-            Some((Open::Mapping(map, key), _)) => match key.take() {
-                None => *key = Some(if let Value::String(text) = value { text } else { String::new() }),
-                Some(name) if name == "<<" => merge(map, value),
-                Some(name) => drop(map.insert(name, value)),
-            },
+            Some((Open::Mapping(mapping), _)) => mapping.add(value)?,
         }
         Ok(())
     }
 }
 
-/// `<<`: what is written beside it wins, whichever comes first.
+/// What is there already wins.
 fn merge(map: &mut Map<String, Value>, value: Value) {
     match value {
         Value::Object(other) => {
@@ -136,6 +163,13 @@ mod tests {
         let text = "x: &x {a: 1, b: 2}\ny:\n  <<: *x\n  b: 3\nz: [*x]\n";
         let want = json!({"x": {"a": "1", "b": "2"}, "y": {"a": "1", "b": "3"}, "z": [{"a": "1", "b": "2"}]});
         assert_eq!(documents(text).unwrap(), [want]);
+    }
+
+    #[test]
+    fn a_key_that_is_there_twice_is_refused() {
+        let error = documents("a:\n  b: 1\n  c: 2\n  b: 3\n").unwrap_err();
+        assert_eq!(error, "has a key that is there twice (line 4)");
+        assert!(documents("x: &x {a: 1}\ny:\n  a: 2\n  <<: *x\n").is_ok(), "a merged one is another's");
     }
 
     #[test]
