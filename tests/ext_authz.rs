@@ -16,7 +16,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use doorward::demo::provider::{Options, User};
-use doorward::gateway::ext_authz::proto::{CheckRequest, HeaderMap, HeaderValue, HttpRequest};
+use doorward::gateway::ext_authz::proto::{CheckRequest, HeaderMap, HeaderValue, HeaderValueOption, HttpRequest};
 use envoy::{CHECK, Envoy, about, http, question, values};
 use prost::Message as _;
 use support::browser::NAVIGATE;
@@ -330,8 +330,15 @@ fn rf_01_a_refreshed_sessions_cookie_goes_onto_the_answer() {
     let ok = world.envoy.allowed(world.ask("/page", &[("cookie", &cookie), XHR]));
     let set = values(&ok.response_headers_to_add, "set-cookie");
     assert!(set.iter().any(|line| line.starts_with("doorward=")), "{set:?}");
-    // Beside the application's own, as Envoy has it where nothing is said.
-    assert!(ok.response_headers_to_add.iter().all(|option| option.append.is_none()));
+    // Beside the application's own, as Envoy has it where nothing is said; but CX-01 in place of what it says of caches.
+    let append = |name| {
+        let named = |option: &&HeaderValueOption| option.header.as_ref().is_some_and(|header| header.key == name);
+        let options = ok.response_headers_to_add.iter().filter(named);
+        options.map(|option| option.append).collect::<Vec<_>>()
+    };
+    assert!(append("set-cookie").iter().all(Option::is_none), "{:?}", ok.response_headers_to_add);
+    assert_eq!(append("cache-control"), [Some(false)]);
+    assert_eq!(values(&ok.response_headers_to_add, "cache-control"), ["no-store"]);
     let next = set[0].split(';').next().unwrap().to_owned();
     world.envoy.allowed(world.ask("/page", &[("cookie", &next), XHR]));
 

@@ -137,6 +137,8 @@ fn one_decision_by_every_dialect() {
         ("/public/x", 202, 202),
         ("/admin/x", 401, 403),
         ("/wiki", 202, 202),
+        // Not encoded, as some programs send it.
+        ("/public/\u{fc}?x=\u{e9}", 202, 202),
     ] {
         assert_eq!(w.auth(&mut nobody, target, &[]).status, anonymous, "{target}");
         assert_eq!(w.auth(&mut alice, target, &[]).status, signed_in, "{target}");

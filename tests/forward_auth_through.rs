@@ -16,7 +16,7 @@ use doorward::gateway::ext_authz::proto::{CheckRequest, HeaderMap, HeaderValue};
 use envoy::{CHECK, Envoy, http, question, values};
 use prost::Message as _;
 use support::gateway::Extra;
-use support::http2::{Client, END_HEADERS, HEADERS, RST_STREAM, Raw, block};
+use support::http2::{Client, DATA, END_HEADERS, HEADERS, RST_STREAM, Raw, block};
 use support::{Browser, Gateway, Provider, Upstream, eventually, free_port};
 
 const TRUSTED: &str = "trusted_proxies = [\"127.0.0.1\"]";
@@ -222,7 +222,8 @@ fn k_07_cookies_that_are_nobodys_business_stay_as_they_are() {
 
 #[test]
 fn h_15_a_call_that_is_not_finished_or_compressed_leaves_nothing_behind() {
-    let w = World::with(&[("DOORWARD_SERVER__LIMITS__REQUESTS", "4")]);
+    let limits = [("DOORWARD_SERVER__LIMITS__REQUESTS", "4"), ("DOORWARD_SERVER__LIMITS__BODY_TIMEOUT", "1s")];
+    let w = World::with(&limits);
     let authority = format!("127.0.0.1:{}", w.port);
     let head = [
         (":method", "POST"),
@@ -249,6 +250,15 @@ fn h_15_a_call_that_is_not_finished_or_compressed_leaves_nothing_behind() {
         let status = answer.headers.get("grpc-status").or_else(|| answer.trailers.get("grpc-status"));
         status.map(|status| status.to_str().unwrap().to_owned()).unwrap_or_default()
     };
+    eventually("room again", || call(0, "identity") == "0");
+    // All the places there are, by calls that stop after the length of their message.
+    let mut stalled = Raw::new(w.port);
+    for stream in (1..9).step_by(2) {
+        stalled.send(HEADERS, END_HEADERS, stream, &block(&head));
+        stalled.send(DATA, 0, stream, &[0, 0, 0, 0, 9]);
+    }
+    let timed_out = "doorward_refused_total{reason=\"body_timeout\"}";
+    eventually("their end", || w.gateway.metric(timed_out) == 4.0);
     eventually("room again", || call(0, "identity") == "0");
     for _ in 0..8 {
         assert_eq!(call(1, "gzip"), "12", "it says that it does not take any (gRPC, compression)");

@@ -36,7 +36,7 @@ enum Command {
     Serve(ServeArgs),
     /// Validate the configuration and print every problem at once
     Check {
-        /// Also try discovery and the keys of every provider, and every upstream
+        /// Also try discovery and the keys of every provider and issuer, every upstream, and Redis
         #[arg(long)]
         connect: bool,
         /// Only ask the running instance's admin listener whether it lives: 0 if it does, else 1. For health checks of

@@ -19,8 +19,9 @@ use crate::session::Session;
 use crate::telemetry::access;
 use crate::telemetry::metrics::{self, Outcome};
 
+/// One request under way, from its head to the end of its answer.
 ///
-/// It has been counted by `overload::Requests::enter` before, and is no longer when it is dropped.
+/// It has been counted by `Gateway::has_room` before, and is no longer when it is dropped.
 pub struct Exchange {
     pub conn: Arc<Conn>,
     /// `X-Request-Id`: here, upstream, in the log and on every page.

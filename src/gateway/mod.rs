@@ -278,6 +278,18 @@ impl Gateway {
         self.trust.contains(peer)
     }
 
+    /// Whether there is room for one more request of `conn`. One that is let in is counted until its exchange ends; one that
+    /// is not is over.
+    fn has_room(&self, conn: &Conn) -> bool {
+        let has_room = conn.worker.requests.enter(self.settings.server.limits.requests);
+        if !has_room {
+            self.metrics.refusals.count(Refused::Requests);
+            self.unrouted.request(conn.worker.index, 503, Duration::ZERO, Duration::ZERO);
+            conn.idle(Instant::now());
+        }
+        has_room
+    }
+
     fn provider_named(&self, name: &str) -> Option<&Arc<Provider>> {
         self.providers.iter().find(|p| p.name() == name)
     }
@@ -314,10 +326,7 @@ pub async fn handle(gateway: &Arc<Gateway>, conn: &Arc<Conn>, mut request: Reque
     conn.busy();
     conn.brings_body(!request.body().is_end_stream());
     // SECURITY: H-15. Before anything is read or looked up: what is refused must cost next to nothing.
-    if !conn.worker.requests.enter(gateway.settings.server.limits.requests) {
-        gateway.metrics.refusals.count(Refused::Requests);
-        gateway.unrouted.request(conn.worker.index, 503, Duration::ZERO, Duration::ZERO);
-        conn.idle(Instant::now());
+    if !gateway.has_room(conn) {
         return overload::answer();
     }
     let extended = extended_connect::into_upgrade(&mut request);

@@ -11,7 +11,7 @@ use http::{Response, StatusCode};
 pub type Reply = Response<Bytes>;
 
 const VARY_ON: HeaderValue = HeaderValue::from_static("Cookie, Authorization");
-const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+pub const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
 /// HTML Standard §7.1.3: a page that another window's script cannot reach.

@@ -8,12 +8,12 @@ mod verdict;
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use tokio::time::timeout;
 use tonic::server::{Grpc, UnaryService};
 use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
@@ -32,15 +32,14 @@ use crate::telemetry::refused::Refused;
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 /// A head, and what Envoy tells besides. Bodies are not asked for, and one that is sent has to fit.
 const MESSAGE_BYTES: usize = 1024 * 1024;
+/// Before the message: whether it is compressed, and its length.
+const PREFIX_BYTES: usize = 5;
 
 /// One call, whole. It always answers.
 pub async fn handle(gateway: &Arc<Gateway>, conn: &Arc<Conn>, request: Request<Incoming>) -> Response<Body> {
     conn.busy();
     // SECURITY: H-15.
-    if !conn.worker.requests.enter(gateway.settings.server.limits.requests) {
-        gateway.metrics.refusals.count(Refused::Requests);
-        gateway.unrouted.request(conn.worker.index, 503, Duration::ZERO, Duration::ZERO);
-        conn.idle(Instant::now());
+    if !gateway.has_room(conn) {
         return Status::new(Code::Unavailable, "too many requests").into_http::<Bytes>().map(Body::bare);
     }
     let (parts, body) = request.into_parts();
@@ -64,18 +63,37 @@ pub async fn handle(gateway: &Arc<Gateway>, conn: &Arc<Conn>, request: Request<I
     } else {
         None
     };
-    let response = match refusal {
-        Some(status) => status.into_http(),
-        None => {
+    let message = match refusal {
+        None => message(gateway, body).await.inspect_err(|_| exchange.status = StatusCode::BAD_REQUEST),
+        Some(status) => Err(status),
+    };
+    let response = match message {
+        Err(status) => status.into_http(),
+        Ok(message) => {
             // What cannot be read as a message leaves it at that.
             exchange.status = StatusCode::BAD_REQUEST;
             let check = Check { gateway, exchange: Some(&mut exchange) };
             let codec = ProstCodec::<CheckResponse, CheckRequest>::default();
             let mut grpc = Grpc::new(codec).max_decoding_message_size(MESSAGE_BYTES);
-            whole(grpc.unary(check, Request::from_parts(parts, body)).await).await
+            whole(grpc.unary(check, Request::from_parts(parts, Full::new(message))).await).await
         }
     };
     response.map(|inner| Body::new(inner, exchange, &gateway.sessions))
+}
+
+/// SECURITY: H-15. Whole in the time that a body may stand still, or a caller that stops within it would keep its place among
+/// the requests. Judging has limits of its own.
+async fn message(gateway: &Gateway, body: Incoming) -> Result<Bytes, Status> {
+    let limited = Limited::new(body, PREFIX_BYTES + MESSAGE_BYTES);
+    match timeout(gateway.settings.server.limits.body_timeout, limited.collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(Status::out_of_range("a message of more than 1 MiB")),
+        Ok(Err(_)) => Err(Status::cancelled("a message that was cut short")),
+        Err(_) => {
+            gateway.metrics.refusals.count(Refused::BodyTimeout);
+            Err(Status::deadline_exceeded("a message that did not come in time"))
+        }
+    }
 }
 
 /// The one call of the service.

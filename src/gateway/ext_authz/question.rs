@@ -8,6 +8,7 @@ use http::{Method, Request};
 
 use super::proto::{CheckRequest, HttpRequest, Peer};
 use crate::gateway::Gateway;
+use crate::gateway::forward_auth::bad;
 use crate::gateway::forward_auth::original::{Named, Original, Told, as_http, path_and_query};
 use crate::http::forwarded;
 use crate::http::origin::Scheme;
@@ -60,8 +61,4 @@ fn headers(http: &HttpRequest) -> Result<HeaderMap, Refusal> {
 fn address(peer: &Peer) -> Option<IpAddr> {
     let address: IpAddr = peer.address.as_ref()?.socket_address.as_ref()?.address.parse().ok()?;
     Some(address.to_canonical())
-}
-
-const fn bad(why: &'static str) -> Refusal {
-    Refusal::new(http::StatusCode::FORBIDDEN, why)
 }

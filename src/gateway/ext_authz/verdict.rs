@@ -1,7 +1,9 @@
 //! What Envoy is told to do: to forward the request with other headers, or what to answer in its place.
 
 use http::StatusCode;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
+use http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE,
+};
 use tonic::Code;
 
 use super::proto::{
@@ -11,7 +13,7 @@ use crate::gateway::exchange::Exchange;
 use crate::gateway::forward_auth::passed::Passed;
 use crate::gateway::upstream_auth::Authorization;
 use crate::gateway::{Gateway, X_REQUEST_ID};
-use crate::http::reply::Reply;
+use crate::http::reply::{NO_STORE, Reply};
 
 /// `asked`: the headers of the request as its client spelled them.
 pub(super) fn allowed(
@@ -49,14 +51,12 @@ pub(super) fn allowed(
     headers_to_remove.sort_unstable();
     headers_to_remove.dedup();
     let cookies = std::mem::take(&mut exchange.cookies);
-    response(
-        Code::Ok,
-        HttpResponse::Ok(OkHttpResponse {
-            headers,
-            headers_to_remove,
-            response_headers_to_add: cookies.iter().map(|cookie| field(&SET_COOKIE, cookie, None)).collect(),
-        }),
-    )
+    let mut response_headers_to_add: Vec<_> = cookies.iter().map(|cookie| field(&SET_COOKIE, cookie, None)).collect();
+    if !response_headers_to_add.is_empty() {
+        // CX-01: whatever the application says of its answer, nobody else is to keep the cookies with it.
+        response_headers_to_add.push(field(&CACHE_CONTROL, &NO_STORE, Some(false)));
+    }
+    response(Code::Ok, HttpResponse::Ok(OkHttpResponse { headers, headers_to_remove, response_headers_to_add }))
 }
 
 /// `reply` goes to whoever sent the request.

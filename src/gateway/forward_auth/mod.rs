@@ -277,6 +277,6 @@ fn never_positive(reply: Reply) -> Reply {
     if reply.status().is_success() { reply::empty(StatusCode::FORBIDDEN) } else { reply }
 }
 
-const fn bad(why: &'static str) -> Refusal {
+pub const fn bad(why: &'static str) -> Refusal {
     Refusal::new(StatusCode::FORBIDDEN, why)
 }

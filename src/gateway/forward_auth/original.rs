@@ -221,5 +221,8 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a st
     if values.next().is_some() {
         return Err(bad("a header of the proxy that is there twice"));
     }
-    first.map(|value| value.to_str().map_err(|_| bad("a header of the proxy that is not ASCII"))).transpose()
+    // Not `to_str`: some clients write URLs without encoding them, and some proxies pass that on.
+    first
+        .map(|value| str::from_utf8(value.as_bytes()).map_err(|_| bad("a header of the proxy that is not UTF-8")))
+        .transpose()
 }

@@ -93,8 +93,8 @@ impl<'a> Passed<'a> {
         let mut reply = reply::empty(StatusCode::from_u16(status).unwrap_or(StatusCode::ACCEPTED));
         let headers = reply.headers_mut();
         headers.extend(self.identity);
-        for name in self.names.iter().filter(|name| !headers.contains_key(*name)).collect::<Vec<_>>() {
-            headers.insert(name, HeaderValue::from_static(""));
+        for name in self.names {
+            headers.entry(name).or_insert(HeaderValue::from_static(""));
         }
         match self.authorization {
             Authorization::Theirs => {}
