@@ -481,6 +481,35 @@ fn rf_01_a_refresh_within_a_sub_request_brings_the_new_cookie() {
 }
 
 #[test]
+fn rf_01_beside_a_new_session_auth_deletes_in_the_numbered_cookies_alone() {
+    let options = Options { access_token_ttl: Duration::from_secs(2), ..es256() };
+    let w = World::with(TRUSTED, options, ROUTES);
+    let mut alice = w.signed_in();
+    let session = alice.cookies("doorward").iter().map(|(n, v)| format!("{n}={v}; ")).collect::<String>();
+    // A session that was longer, and the count of sign-ins: both go.
+    let cookie = format!("{session}doorward.1=x; doorward.loop=x");
+    let mut answer = Answer::default();
+    eventually("the refresh", || {
+        answer = w.auth(&mut alice, "/", &[("Cookie", &cookie)]);
+        assert_eq!(answer.status, 202);
+        answer.header("x-doorward-set-cookie-1").is_some_and(|set| set.starts_with("doorward="))
+    });
+    let name = |set: &str| set.split('=').next().unwrap().to_owned();
+    let names = ["doorward", "doorward.1", "doorward.loop"];
+    let numbered = (1..=3).map(|n| name(answer.header(&format!("x-doorward-set-cookie-{n}")).unwrap()));
+    assert_eq!(numbered.collect::<Vec<_>>(), names);
+    assert_eq!(answer.all("set-cookie"), [answer.header("x-doorward-set-cookie-1").unwrap()]);
+
+    // What passes on all of them as they are gets all of them.
+    let asked = [("Cookie", cookie.as_str()), ("X-Forwarded-Method", "GET"), ("X-Forwarded-Uri", "/")];
+    let answer = alice.send("GET", "/oauth2/forward", &asked, b"");
+    assert_eq!(
+        (answer.status, answer.all("set-cookie").into_iter().map(name).collect::<Vec<_>>()),
+        (200, names.map(String::from).into())
+    );
+}
+
+#[test]
 fn d_06_while_the_provider_is_away_it_is_503_and_never_a_pass() {
     let options = Options { access_token_ttl: Duration::from_secs(2), ..es256() };
     let w = World::with(TRUSTED, options, ROUTES);

@@ -30,7 +30,8 @@ struct Nginx {
 impl Nginx {
     /// `None` where it is not installed; CI does not allow that.
     fn start(upstream: &Upstream) -> Option<Self> {
-        if Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_err() {
+        let nginx = std::env::var_os("NGINX_BIN").unwrap_or_else(|| "nginx".into());
+        if Command::new(&nginx).arg("-v").stderr(Stdio::null()).status().is_err() {
             assert!(std::env::var_os("CI").is_none(), "nginx is not installed");
             println!("skipped: nginx is not installed");
             return None;
@@ -50,8 +51,7 @@ impl Nginx {
         );
         let path = directory.path().join("nginx.conf");
         std::fs::write(&path, config).unwrap();
-        let child =
-            Command::new("nginx").args(["-e", "stderr", "-c"]).arg(&path).stderr(Stdio::null()).spawn().unwrap();
+        let child = Command::new(&nginx).args(["-e", "stderr", "-c"]).arg(&path).stderr(Stdio::null()).spawn().unwrap();
         eventually("nginx", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         Some(Self { child, port, _directory: directory })
     }

@@ -186,6 +186,11 @@ pub fn sets_own(value: &HeaderValue, session: &str) -> bool {
     std::str::from_utf8(name.trim_ascii()).is_ok_and(|n| own(n, session).is_some())
 }
 
+/// Whether a `Set-Cookie` of ours is a deletion: no other is without a value.
+pub fn deletes(value: &HeaderValue) -> bool {
+    value.as_bytes().split(|b| *b == b';').next().is_some_and(|pair| pair.ends_with(b"="))
+}
+
 /// Splits a sealed text into (name, value) pairs. `None` = more than `MAX_CHUNKS` would hold.
 pub fn chunks(session: &str, sealed: &str) -> Option<Vec<(String, String)>> {
     debug_assert!(sealed.is_ascii(), "sealed values are base64url");
@@ -344,6 +349,10 @@ mod tests {
     fn k_05_a_deletion_looks_like_what_set_it() {
         let a = Attributes { secure: true, domain: None, same_site: SameSite::Lax };
         assert_eq!(a.clear("__Host-d").unwrap(), "__Host-d=; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=0");
+        assert!(deletes(&a.clear("__Host-d").unwrap()));
+        for (name, value) in chunks("d", &"x".repeat(CHUNK_BYTES + 1)).unwrap() {
+            assert!(!deletes(&a.set(&name, &value, Duration::from_secs(1)).unwrap()), "{name}");
+        }
     }
 
     proptest! {

@@ -1,9 +1,13 @@
 // deploy/nginx, as it is: nginx asks Doorward with auth_request.
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
 import { test } from 'node:test';
+import { promisify } from 'node:util';
 import { HOST, ORIGIN, forwardWorld, values } from './lib/forward.mjs';
 import { forwardTests } from './lib/forward_tests.mjs';
-import { startNginx } from './lib/nginx.mjs';
+import { NGINX, startNginx } from './lib/nginx.mjs';
 
 const RECIPE = {
   name: 'nginx',
@@ -61,12 +65,30 @@ forwardTests({
         ['a=1; b="2 3"; __Host-doorward=x; __Host-doorward.1=y', 'a=1; b="2 3";'],
         ['a=1; __Host-doorward=x; b=2; __Host-doorward.1=y; c=3', 'a=1; b=2; c=3'],
         ['a=1;__Host-doorward=x;b=2', 'a=1;b=2'],
+        [['a=1; __Host-doorward=x', '__Host-doorward.1=y; b=2', 'c=3'], 'a=1; b=2; c=3'],
         ['__Host-doorward=x; b=2; __Host-doorward.1=y; c=3; __Host-doorward.2=z', ''],
         [`a=${'v'.repeat(20_000)}; __Host-doorward=${'x'.repeat(4000)}; ${'c=3; '.repeat(1000)}d=4`, `a=${'v'.repeat(20_000)}; ${'c=3; '.repeat(1000)}d=4`],
       ]) {
-        const [line] = await w.during(() => w.raw('/public/page', [`Cookie: ${sent}`]));
-        assert.equal(values(line, 'cookie').join(), passed, sent.slice(0, 100));
+        const lines = [sent].flat().map((cookies) => `Cookie: ${cookies}`);
+        const [line] = await w.during(() => w.raw('/public/page', lines));
+        assert.equal(values(line, 'cookie').join(), passed, lines.join().slice(0, 100));
       }
+    });
+
+    test('nginx: -t finds nothing in the recipe but what its README says', async () => {
+      const found = async (file) => {
+        const { stderr } = await promisify(execFile)(NGINX, ['-e', 'stderr', '-t', '-c', file]);
+        return stderr.match(/\[\w+\] .*/g) ?? [];
+      };
+      const { dir } = world();
+      const file = path.join(dir, '../tmp/nginx.conf');
+      const warnings = await found(file);
+      if (!warnings.length) return;
+      assert.match(warnings.join('\n'), /^\[warn\] .* the "listen \.\.\. http2" directive is deprecated.*$/);
+      const instead = path.join(dir, 'instead.conf');
+      await writeFile(instead, (await readFile(path.join(dir, 'app.conf'), 'utf8')).replace(' ssl http2;', ' ssl;\n    http2 on;'));
+      await writeFile(`${file}.instead`, (await readFile(file, 'utf8')).replace(path.join(dir, 'app.conf'), instead));
+      assert.deepEqual(await found(`${file}.instead`), []);
     });
 
     test('nginx: plain http leads to https', async () => {

@@ -74,7 +74,7 @@ before(async () => {
 after(() => w?.stop());
 
 const jarAt = (form) => new Jar({ [HOST]: ports[form] });
-const cookies = (jar) => jar.header(new URL(ORIGIN));
+const session = (jar) => jar.named(ORIGIN, /^__Host-doorward$/).join();
 
 // From `url` to the provider and back, over Doorward's page with the button if there is one; the page that was asked for.
 async function visit(jar, user, url) {
@@ -86,15 +86,24 @@ async function visit(jar, user, url) {
   return { shown: answer, returned, page: await jar.request(returned.location) };
 }
 
+// Also for a browser that holds what has to go at the same time: the second cookie of a session that was longer, the count of
+// sign-ins. nginx passes on one Set-Cookie: the first, or since 1.23 all of them as one, of which the last Max-Age counts.
 async function refreshed(jar) {
   const since = Date.now();
+  const holds = ['__Host-doorward.1', '__Host-doorward.loop'].map((name) => {
+    const more = new Jar(jar.at);
+    more.cookies = [...jar.cookies, { host: HOST, name, value: 'x', path: '/' }];
+    return more;
+  });
   await until('the access token to expire', () => Date.now() > since + SECONDS * 1000 + 50);
-  const old = cookies(jar);
-  const answer = await w.xhr(jar, '/page');
-  assert.equal(answer.status, 200);
-  assert.notEqual(cookies(jar), old, 'the successor reached the browser');
-  assert.ok(answer.headers['set-cookie'].some((line) => SESSION.test(line.split('=')[0])));
-  assert.equal((await w.xhr(jar, '/page')).status, 200);
+  const old = session(jar);
+  for (const browser of [jar, ...holds]) {
+    const answer = await w.xhr(browser, '/page');
+    assert.equal(answer.status, 200);
+    assert.ok(answer.headers['set-cookie'].some((line) => SESSION.test(line.split('=')[0])));
+    assert.ok(![old, ''].includes(session(browser)), `the successor reached the browser: ${answer.headers['set-cookie']}`);
+    assert.match((await w.xhr(browser, '/page')).text, /Legacy app/);
+  }
 }
 
 async function last(action) {

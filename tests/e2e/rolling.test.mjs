@@ -11,6 +11,7 @@ import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
 import { Jar } from './lib/jar.mjs';
 import { signIn, tally } from './lib/load.mjs';
+import { NGINX } from './lib/nginx.mjs';
 import { freePort, start, until } from './lib/process.mjs';
 import { world } from './lib/world.mjs';
 
@@ -166,7 +167,7 @@ http {
   }
 }
 `);
-  const nginx = start('nginx', ['-e', 'stderr', '-p', dir, '-c', conf, '-g', 'daemon off;']);
+  const nginx = start(NGINX, ['-e', 'stderr', '-p', dir, '-c', conf, '-g', 'daemon off;']);
   const agent = new http.Agent({ keepAlive: true, maxSockets: 12 });
   let load;
   try {

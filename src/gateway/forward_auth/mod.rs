@@ -33,6 +33,7 @@ use super::upstream_auth::Authorization;
 use super::{Gateway, identify, refuse};
 use crate::audit;
 use crate::config::settings::{Access, IdentityValue, Rule};
+use crate::http::cookie::deletes;
 use crate::http::forwarded::Seen;
 use crate::http::refusal::Refusal;
 use crate::http::reply::{self, Reply};
@@ -98,7 +99,13 @@ pub async fn answer(
     };
     match (judged, dialect) {
         (Ok(passed), Dialect::Auth) => {
-            passed.reply(gateway.settings.server.forward_auth.success_status, &exchange.cookies)
+            let reply = passed.reply(gateway.settings.server.forward_auth.success_status, &exchange.cookies);
+            // RF-01. What was written for oauth2-proxy has nginx pass on one `Set-Cookie`: since 1.23 that is all of them
+            // joined by commas, and a browser takes the last `Max-Age` in it for the first cookie's.
+            if !exchange.cookies.iter().all(deletes) {
+                exchange.cookies.retain(|cookie| !deletes(cookie));
+            }
+            reply
         }
         (Ok(passed), Dialect::ExtAuthz | Dialect::Forward) => passed.reply(200, &exchange.cookies),
         (Err(reply), Dialect::Auth) => as_status(reply),

@@ -3,6 +3,9 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { start } from './process.mjs';
 
+// The program: another version than the one in PATH, say. Not NGINX: in that nginx looks for sockets that it inherits.
+export const NGINX = process.env.NGINX_BIN || 'nginx';
+
 // `tmp`: a directory of its own. `sites`: the files that http includes.
 export async function startNginx({ tmp, sites }) {
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((kind) => `${kind}_temp_path ${tmp}/${kind};`);
@@ -20,5 +23,5 @@ http {
   ${sites.map((site) => `include ${site};`).join('\n  ')}
 }
 `);
-  return start('nginx', ['-e', 'stderr', '-c', file]);
+  return start(NGINX, ['-e', 'stderr', '-c', file]);
 }
