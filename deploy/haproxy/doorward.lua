@@ -8,7 +8,8 @@
 --
 --   http-response lua.doorward_cookies
 --
--- gives the browser the cookies of a session that was refreshed on the way, and none of that name from the application.
+-- gives the browser the cookies of a session that was refreshed on the way, and none of that name from the application. An
+-- answer with them is for one browser, whatever the application says of it.
 
 local TIMEOUT = 30000 -- milliseconds; Doorward itself waits for its provider
 
@@ -94,5 +95,7 @@ core.register_action("doorward_cookies", { "http-res" }, function(txn)
     for _, line in ipairs(set) do
         if not is_own(line) then txn.http:res_add_header("set-cookie", line) end
     end
-    for _, line in ipairs(txn:get_priv() or {}) do txn.http:res_add_header("set-cookie", line) end
+    local refreshed = txn:get_priv() or {}
+    for _, line in ipairs(refreshed) do txn.http:res_add_header("set-cookie", line) end
+    if #refreshed > 0 then txn.http:res_set_header("cache-control", "no-store") end
 end)
