@@ -82,6 +82,13 @@ core.register_action("doorward", { "http-req" }, function(txn, url, identity)
             if value ~= "" then txn.http:req_add_header(name, value) end
         end
     end
+    -- What Doorward presents to the application, or nothing in place of a token that was for Doorward.
+    if answer.headers["authorization"] then
+        txn.http:req_del_header("authorization")
+        for _, value in ipairs(all(answer.headers["authorization"])) do
+            if value ~= "" then txn.http:req_add_header("authorization", value) end
+        end
+    end
     local cookies = foreign_cookies(headers)
     txn.http:req_del_header("cookie")
     if #cookies > 0 then txn.http:req_add_header("cookie", table.concat(cookies, "; ")) end

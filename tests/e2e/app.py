@@ -64,6 +64,11 @@ async def cookie(line: str):
     return PlainTextResponse("set", headers={"set-cookie": line})
 
 
+@app.get("/cacheable")
+async def cacheable():
+    return PlainTextResponse("the same for everybody", headers={"cache-control": "public, max-age=86400"})
+
+
 @app.websocket("/ws")
 async def echo(socket: WebSocket):
     await socket.accept()

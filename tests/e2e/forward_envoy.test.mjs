@@ -37,6 +37,8 @@ for (const kind of ['http', 'grpc']) {
   forwardTests({
     ...recipe(kind),
     label: `envoy-${kind}`,
+    // normalize_path and merge_slashes.
+    arrives: '/page/a;b=c/d',
     cookies: kind === 'grpc' ? 'taken' : 'kept',
     // Over gRPC the answer headers of `auth` come along.
     tells: kind === 'grpc' ? { 'x-auth-request-user': 'bob', 'x-auth-request-email': 'bob@example.test', 'x-auth-request-groups': 'staff' } : {},

@@ -41,13 +41,6 @@ test('haproxy: an error in the script lets nobody pass', async () => {
 forwardTests({
   ...RECIPE,
   also(world) {
-    test('px_01 haproxy: the path that was judged is the path that arrives', async () => {
-      const w = world();
-      const cookie = `Cookie: ${(await w.signedIn('bob')).header(new URL(ORIGIN))}`;
-      const [line] = await w.during(() => w.raw('/page//a;b=c/./d', [cookie]));
-      assert.equal(line.path, '/page//a;b=c/./d');
-    });
-
     test('hx_09 haproxy: nor does the application hear of a header to be removed', async () => {
       const w = world();
       const jar = await w.signedIn('bob');

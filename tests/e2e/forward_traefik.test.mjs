@@ -24,6 +24,13 @@ forwardTests({
   ...RECIPE,
   away: [500],
   cookies: 'kept',
+  // sanitizePath, its default.
+  arrives: '/page/a;b=c/d',
+  marks: false,
+  advice: {
+    'customRequestHeaders: {': 'customResponseHeaders: { Cache-Control: no-store }\n        customRequestHeaders: {',
+    '|http2.settings)$': '|http2.settings|authorization)$',
+  },
   tells: { 'x-auth-request-user': 'bob', 'x-auth-request-email': 'bob@example.test', 'x-auth-request-groups': 'staff' },
 });
 

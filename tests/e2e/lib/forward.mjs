@@ -19,6 +19,8 @@ export const ORIGIN = `https://${HOST}`;
 
 // The session cookie and its chunks, as they are named on https.
 export const SESSION = /^__Host-doorward(\.\d+)?$/;
+// And with session.cookie_domain.
+export const SHARED_SESSION = /^doorward(\.\d+)?$/;
 
 const XHR = { accept: '*/*', 'sec-fetch-mode': 'cors', 'sec-fetch-site': 'same-origin', 'sec-fetch-dest': 'empty' };
 

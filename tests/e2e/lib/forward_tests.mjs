@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { assertIdentity, freshContext, launch, signIn } from './browser.mjs';
-import { HOST, ORIGIN, SESSION, check, forwardWorld, values } from './forward.mjs';
+import { HOST, ORIGIN, SESSION, SHARED_SESSION, check, forwardWorld, values } from './forward.mjs';
 import { until } from './process.mjs';
 
 // Beside the routes of the recipes: one for a network only, and one that refuses a method.
@@ -17,6 +17,41 @@ upstream = "status:404"
 access = "policy"
 allow = [{ network = "127.0.0.9/32" }]
 `;
+
+const API = 'https://api.example.test';
+const SERVICE = {
+  client_id: 'billing', client_secret: 'the-secret-of-billing-of-32-chars', token_endpoint_auth_method: 'client_secret_post', grant_types: ['client_credentials'], redirect_uris: [], response_types: [],
+};
+const MACHINES = {
+  clients: [SERVICE],
+  features: {
+    clientCredentials: { enabled: true },
+    resourceIndicators: { enabled: true, getResourceServerInfo: () => ({ scope: '', audience: API, accessTokenFormat: 'jwt' }) },
+  },
+};
+
+// One that the application is shown credentials for, and one whose bearer tokens are for Doorward.
+const CREDENTIALS = `
+[[route]]
+name = "presented"
+path = "/presented"
+upstream = "status:404"
+access = "authenticated"
+[route.upstream_auth]
+kind = "basic"
+username = "doorward"
+password = "a secret of ours"
+
+[[route]]
+name = "judged"
+path = "/judged"
+upstream = "status:404"
+access = "authenticated"
+[route.machine]
+issuers = ["main"]
+audience = ["${API}"]
+`;
+const PRESENTED = `Basic ${Buffer.from('doorward:a secret of ours').toString('base64')}`;
 
 const SECONDS = 3;
 
@@ -41,6 +76,8 @@ const TRICKS = ['/public/../admin', '//admin', '/%61dmin', '/public/%2e%2e/admin
   '/oauth2/../admin', '/oauth2/%2e%2e/admin', '/oauth2/..;/admin', '/oauth2//../admin', '//oauth2/../admin', '/oauth2;/../admin', '/public/x/../../admin',
   `${ORIGIN}/admin`, `https://other.example.com/admin`, `http://user@${HOST}/admin`, '/Admin/../admin', '/admin%00', '/admin%23', '/public#/../admin'];
 
+const SAID = '/page//a;b=c/./d';
+
 const status = (answer) => Number(/^HTTP\/1\.[01] (\d{3}) /.exec(answer)?.[1]);
 // The path as an application reads it that resolves dot segments; its log has it decoded.
 const resolved = (line) => path.posix.normalize(line.path.replaceAll('\\', '/'));
@@ -49,8 +86,10 @@ const inAdmin = (line) => /^\/admin([/;]|$)/.test(resolved(line));
 
 // `name`, `places`, `startProxy`: as of `forwardWorld`; `label`: in titles, in place of the name. `away`: the statuses while
 // Doorward is not there. `cookies`: 'kept' where the proxy cannot take Doorward's out of the request. `tells`: what it tells
-// of bob beside X-Forwarded-*. `also`: further tests, given a function that returns the world.
-export function forwardTests({ away = [503], cookies = 'taken', tells = {}, also = () => {}, label, ...recipe }) {
+// of bob beside X-Forwarded-*. `arrives`: the path that it makes of SAID. `marks`: false where an answer of the application's with
+// Doorward's cookies stays as cacheable as the application says. `advice`: what the README says to add for that and for
+// `Authorization`, as `places`. `also`: further tests, given a function that returns the world.
+export function forwardTests({ away = [503], cookies = 'taken', tells = {}, arrives = SAID, marks = true, advice = {}, also = () => {}, label, ...recipe }) {
   const name = label ?? recipe.name;
 
   describe(name, () => {
@@ -208,6 +247,20 @@ export function forwardTests({ away = [503], cookies = 'taken', tells = {}, also
       }
     });
 
+    test(`${name}: who may keep an answer is for the application to say, as long as Doorward sets no cookie`, async () => {
+      const jar = await w.signedIn('bob');
+      // This clears the counter of fruitless sign-ins.
+      await w.xhr(jar, '/page');
+      const { headers } = await w.xhr(jar, '/cacheable');
+      assert.deepEqual([headers['cache-control'], headers['set-cookie']], ['public, max-age=86400', undefined]);
+    });
+
+    test(`px_01 ${name}: the path that was judged is the path that arrives`, async () => {
+      const cookie = `Cookie: ${(await w.signedIn('bob')).header(new URL(ORIGIN))}`;
+      const [line] = await w.during(async () => assert.equal(status(await w.raw(SAID, [cookie])), 200));
+      assert.equal(line.path, arrives);
+    });
+
     test(`${name}: the answers for proxies are no pages: nobody reads a token there`, async () => {
       const jar = await w.signedIn('alice');
       // All at once: Envoy takes a second to close a connection.
@@ -282,38 +335,18 @@ export function forwardTests({ away = [503], cookies = 'taken', tells = {}, also
     });
   });
 
+  const refreshing = (more) => forwardWorld({ ...recipe, ...more, provider: { accessToken: SECONDS, demands: MACHINES }, env: { ...more.env, DOORWARD_SESSION__REFRESH_GRACE: '3s' } });
+
   describe(`${name}, refreshed`, () => {
     let w;
     before(async () => {
-      w = await forwardWorld({ ...recipe, toml: MORE, provider: { accessToken: SECONDS }, env: { DOORWARD_SESSION__REFRESH_GRACE: '3s' } });
+      w = await refreshing({ toml: MORE });
     });
     after(() => w?.stop());
 
-    const expired = async (jar) => {
-      const since = Date.now();
-      await until('the access token to expire', () => Date.now() > since + SECONDS * 1000 + 50);
-      return jar.header(new URL(ORIGIN));
-    };
-
     for (const [user, chunks] of [['alice', 1], ['many', 2]]) {
-      test(`rf_01 ${name}: a session of ${chunks === 1 ? 'one cookie' : 'several cookies'} that is refreshed on the way reaches the browser`, async () => {
-        const jar = await w.signedIn(user);
-        assert.ok(chunks === 1 || jar.named(ORIGIN, SESSION).length >= chunks, 'this session has chunks');
-        const old = await expired(jar);
-        const calls = w.provider.tokens.refreshes().length;
-        const [line] = await w.during(async () => {
-          const answer = await w.xhr(jar, '/page');
-          assert.equal(answer.status, 200);
-          const set = answer.headers['set-cookie'].filter((text) => SESSION.test(text.split('=')[0]));
-          assert.ok(set.length >= chunks, `${set.length} cookies`);
-          for (const text of set) assert.match(text, /; *HttpOnly/i);
-          assert.doesNotMatch(JSON.stringify(answer.headers), /x-doorward-set-cookie/);
-        });
-        assert.deepEqual(values(line, 'x-forwarded-user'), [user]);
-        assert.notEqual(jar.header(new URL(ORIGIN)), old);
-        assert.ok(w.provider.tokens.refreshes().length > calls);
-        await until('the grace to pass', async () => (await w.xhr(w.jar(), '/page', { headers: { cookie: old } })).status === 401);
-        assert.equal((await w.xhr(jar, '/page')).status, 200, 'the browser goes on with the new one');
+      test(`rf_01 cx_01 ${name}: a session of ${chunks === 1 ? 'one cookie' : 'several cookies'} that is refreshed on the way reaches the browser, and it alone`, async () => {
+        await refreshed(w, { user, chunks, marks });
       });
     }
 
@@ -329,4 +362,76 @@ export function forwardTests({ away = [503], cookies = 'taken', tells = {}, also
       await until('the session to be good again', async () => (await w.xhr(jar, '/page')).status === 200);
     });
   });
+
+  // The cookies have another name then.
+  describe(`${name}, with session.cookie_domain`, () => {
+    let w;
+    before(async () => {
+      const places = (at) => ({ ...recipe.places(at), ...advice });
+      w = await refreshing({ toml: CREDENTIALS, env: { DOORWARD_SESSION__COOKIE_DOMAIN: 'example.com' }, places });
+    });
+    after(() => w?.stop());
+
+    test(`rf_01 cx_01 ${name}: a session with cookie_domain that is refreshed on the way reaches the browser, and it alone`, async () => {
+      await refreshed(w, { user: 'many', chunks: 2, session: SHARED_SESSION });
+    });
+
+    test(`hx_05 ${name}: the application gets every cookie but those of Doorward, by the name that cookie_domain gives them`, { skip: cookies === 'kept' && 'documented' }, async () => {
+      const jar = await w.signedIn('many');
+      const own = jar.header(new URL(ORIGIN)).split('; ');
+      assert.ok(own.length > 1 && own.every((pair) => pair.startsWith('doorward')), 'this session has chunks');
+      for (const [sent, passed] of [
+        [own, ''],
+        [['a=1', ...own, 'b=2'], 'a=1; b=2'],
+        [['xdoorward=1', ...own, 'doorwardx=2', 'b.doorward=3', 'c=doorward'], 'xdoorward=1; doorwardx=2; b.doorward=3; c=doorward'],
+        [[own[0], 'a=1', ...own.slice(1)], 'a=1'],
+      ]) {
+        const [line] = await w.during(async () => assert.equal(status(await w.raw('/page', [`Cookie: ${sent.join('; ')}`])), 200));
+        assert.equal(values(line, 'cookie').join('; ').replace(/;? ?$/, ''), passed);
+      }
+    });
+
+    test(`hx_03 ${name}: the application gets what Doorward presents, and no credentials that are for Doorward`, async () => {
+      const jar = await w.signedIn('bob');
+      const { access_token: token } = await (await fetch(`${w.issuer}/token`, { method: 'POST', body: new URLSearchParams({ grant_type: 'client_credentials', client_id: SERVICE.client_id, client_secret: SERVICE.client_secret, resource: API }) })).json();
+      for (const [who, target, credentials, expected] of [[jar, '/presented', 'Basic YTpi', [PRESENTED]], [w.jar(), '/judged', `Bearer ${token}`, []]]) {
+        const [line] = await w.during(async () => {
+          assert.equal((await w.xhr(who, target, { headers: { authorization: credentials } })).status, 200, target);
+        });
+        assert.deepEqual(values(line, 'authorization').filter(Boolean), expected, target);
+      }
+    });
+  });
+}
+
+async function expired(jar) {
+  const since = Date.now();
+  await until('the access token to expire', () => Date.now() > since + SECONDS * 1000 + 50);
+  return jar.header(new URL(ORIGIN));
+}
+
+// Somebody's session is refreshed on the way to something that the application lets everybody keep.
+async function refreshed(w, { user, chunks, session = SESSION, marks = true }) {
+  const jar = await w.signedIn(user);
+  assert.ok(chunks === 1 || jar.named(ORIGIN, session).length >= chunks, 'this session has chunks');
+  const old = await expired(jar);
+  const calls = w.provider.tokens.refreshes().length;
+  const [line] = await w.during(async () => {
+    const answer = await w.xhr(jar, '/cacheable');
+    assert.equal(answer.status, 200);
+    const set = answer.headers['set-cookie'].filter((text) => session.test(text.split('=')[0]));
+    assert.ok(set.length >= chunks, `${set.length} cookies`);
+    for (const text of set) assert.match(text, /; *HttpOnly/i);
+    assert.doesNotMatch(JSON.stringify(answer.headers), /x-doorward-set-cookie/);
+    if (marks) {
+      assert.match(answer.headers['cache-control'], /\bno-store\b/);
+      assert.doesNotMatch(answer.headers['cache-control'], /public|max-age/);
+    }
+  });
+  assert.deepEqual(values(line, 'x-forwarded-user'), [user]);
+  assert.notEqual(jar.header(new URL(ORIGIN)), old);
+  assert.ok(w.provider.tokens.refreshes().length > calls);
+  assert.equal(await w.handshake(jar, { origin: ORIGIN, cookie: old }), 101, 'a WebSocket is opened with the cookies of the one before');
+  await until('the grace to pass', async () => (await w.xhr(w.jar(), '/page', { headers: { cookie: old } })).status === 401);
+  assert.equal((await w.xhr(jar, '/page')).status, 200, 'the browser goes on with the new one');
 }
