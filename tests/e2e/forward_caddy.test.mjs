@@ -1,6 +1,6 @@
 // deploy/caddy, as it is, and the Caddyfile that oauth2-proxy documents.
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
 import { HOST, ORIGIN, forwardWorld, values } from './lib/forward.mjs';
 import { forwardTests } from './lib/forward_tests.mjs';
@@ -26,7 +26,8 @@ function also(world) {
     await w.xhr(jar, '/page');
     const set = async (line) => (await w.xhr(jar, `/cookie?line=${encodeURIComponent(line)}`)).headers['set-cookie'];
     assert.deepEqual(await set('a=1; Path=/'), ['a=1; Path=/']);
-    for (const name of ['__Host-doorward', '__Host-doorward.1', '__Host-doorward.login.x']) assert.deepEqual(await set(`${name}=1; Path=/; Secure`), ['dropped=; Max-Age=0']);
+    for (const name of ['doorwards', 'b.doorward']) assert.deepEqual(await set(`${name}=1; Path=/`), [`${name}=1; Path=/`]);
+    for (const name of ['__Host-doorward', '__Host-doorward.1', 'doorward', 'doorward.login.x']) assert.deepEqual(await set(`${name}=1; Path=/; Secure`), ['dropped=; Max-Age=0']);
     assert.equal((await w.xhr(jar, '/page')).status, 200);
   });
 
@@ -42,6 +43,26 @@ function also(world) {
     assert.deepEqual(values(lines[1], 'x-forwarded-user'), []);
   });
 }
+
+test('hx_20 hx_21 caddy: the headers of another preset, copied as its README says', async () => {
+  const readme = await readFile(new URL('../../deploy/caddy/README.md', import.meta.url), 'utf8');
+  const [told, copied] = [...readme.matchAll(/^```caddyfile\n([^]*?)^```/gm)].map(([, lines]) => lines);
+  const w = await forwardWorld({
+    ...RECIPE,
+    places: (w) => ({ ...RECIPE.places(w), '(told) {\n': `(told) {\n${told}`, 'handle_response @allowed {\n': `handle_response @allowed {\n${copied}` }),
+    toml: '\n[[route]]\nname = "remote"\npath = "/remote"\nupstream = "status:404"\naccess = "authenticated"\nidentity = ["remote"]\n',
+  });
+  try {
+    const jar = await w.signedIn('bob');
+    const [named, other] = await w.during(async () => {
+      for (const target of ['/remote', '/page']) assert.equal((await w.xhr(jar, target, { headers: { 'remote-user': 'alice' } })).status, 200);
+    });
+    assert.deepEqual(values(named, 'remote-user'), ['bob']);
+    assert.deepEqual(values(other, 'remote-user'), []);
+  } finally {
+    await w.stop();
+  }
+});
 
 describe('caddy, as oauth2-proxy documents it', () => {
   let w;

@@ -38,6 +38,20 @@ test('haproxy: an error in the script lets nobody pass', async () => {
   }
 });
 
+test('haproxy: an event stream that is quiet for longer than the timeouts goes on', async () => {
+  const w = await forwardWorld({ ...RECIPE, places: (w) => ({ ...RECIPE.places(w), 'timeout client  60s': 'timeout client  1s', 'timeout server  60s': 'timeout server  1s' }) });
+  try {
+    const jar = await w.signedIn('bob');
+    const reading = w.xhr(jar, '/events');
+    const since = Date.now();
+    await until('more than the timeouts to pass', () => Date.now() > since + 2500);
+    await fetch(`http://${w.app}/release`);
+    assert.equal((await reading).text, 'data: first\n\ndata: second\n\n');
+  } finally {
+    await w.stop();
+  }
+});
+
 forwardTests({
   ...RECIPE,
   also(world) {

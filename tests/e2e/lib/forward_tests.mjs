@@ -376,7 +376,7 @@ export function forwardTests({ away = [503], cookies = 'taken', tells = {}, arri
       await refreshed(w, { user: 'many', chunks: 2, session: SHARED_SESSION });
     });
 
-    test(`hx_05 ${name}: the application gets every cookie but those of Doorward, by the name that cookie_domain gives them`, { skip: cookies === 'kept' && 'documented' }, async () => {
+    test(`${name}: the application gets every cookie but those of Doorward, by the name that cookie_domain gives them`, { skip: cookies === 'kept' && 'documented' }, async () => {
       const jar = await w.signedIn('many');
       const own = jar.header(new URL(ORIGIN)).split('; ');
       assert.ok(own.length > 1 && own.every((pair) => pair.startsWith('doorward')), 'this session has chunks');
@@ -391,7 +391,7 @@ export function forwardTests({ away = [503], cookies = 'taken', tells = {}, arri
       }
     });
 
-    test(`hx_03 ${name}: the application gets what Doorward presents, and no credentials that are for Doorward`, async () => {
+    test(`at_01 ${name}: the application gets what Doorward presents, and no credentials that are for Doorward`, async () => {
       const jar = await w.signedIn('bob');
       const { access_token: token } = await (await fetch(`${w.issuer}/token`, { method: 'POST', body: new URLSearchParams({ grant_type: 'client_credentials', client_id: SERVICE.client_id, client_secret: SERVICE.client_secret, resource: API }) })).json();
       for (const [who, target, credentials, expected] of [[jar, '/presented', 'Basic YTpi', [PRESENTED]], [w.jar(), '/judged', `Bearer ${token}`, []]]) {
