@@ -259,6 +259,8 @@ export function forwardTests({ away = [503], cookies = 'taken', tells = {}, arri
       const cookie = `Cookie: ${(await w.signedIn('bob')).header(new URL(ORIGIN))}`;
       const [line] = await w.during(async () => assert.equal(status(await w.raw(SAID, [cookie])), 200));
       assert.equal(line.path, arrives);
+      const judged = await until('the access record', () => /"target":"access".*"path":"([^"]*b=c[^"]*)"/.exec(w.gateway.output.stdout)?.[1]);
+      assert.equal(judged, line.path);
     });
 
     test(`${name}: the answers for proxies are no pages: nobody reads a token there`, async () => {
