@@ -33,6 +33,23 @@ pub struct Key {
     pub fate: Fate,
 }
 
+impl Key {
+    /// Whether its value may stay in the variable that it is in.
+    pub fn is_secret(&self) -> bool {
+        SECRETS.contains(&self.name)
+    }
+}
+
+const SECRETS: [&str; 7] = [
+    "client_secret",
+    "cookie_secret",
+    "jwt_key",
+    "redis_cluster_connection_urls",
+    "redis_connection_url",
+    "redis_password",
+    "redis_sentinel_connection_urls",
+];
+
 const fn key(name: &'static str, kind: Kind, fate: Fate) -> Key {
     Key { name, flag: "", kind, fate }
 }

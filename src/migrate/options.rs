@@ -24,9 +24,21 @@ pub(super) struct Given {
     pub(super) file: String,
     /// The variable that holds the value where Doorward will run. `values` is empty where only it knows.
     pub(super) variable: Option<String>,
+    /// A variable that is part of `values`, or one of them, and is in none of the files.
+    pub(super) unknown: Option<String>,
 }
 
 impl Given {
+    /// Written out.
+    pub(super) fn plain(values: Vec<String>, layer: Layer, file: &str) -> Self {
+        Self { values, layer, file: file.to_owned(), variable: None, unknown: None }
+    }
+
+    /// The variable that the files would have to tell.
+    pub(super) fn lacks(&self) -> Option<&String> {
+        self.unknown.as_ref().or_else(|| self.variable.as_ref().filter(|_| self.is_elsewhere()))
+    }
+
     /// Only a variable knows the value, and none of the files what that holds.
     pub(super) fn is_elsewhere(&self) -> bool {
         self.variable.is_some() && self.values.is_empty()
@@ -98,17 +110,27 @@ pub(super) struct Options {
 
 impl Options {
     /// A later layer replaces an earlier one, as does a later file of the same layer. Values of one file add up
-    /// (`--upstream` twice) where the key is a list.
+    /// (`--upstream` twice) where the key is a list. What is no secret and in no file gives way to what somebody wrote down
+    /// for it.
     pub(super) fn give(&mut self, key: &'static Key, given: Given) {
+        let is_open = |given: &Given| !key.is_secret() && given.lacks().is_some();
         match self.given.get_mut(key.name) {
-            Some(there) if there.layer > given.layer => {}
-            Some(there) if there.layer == Layer::Flag && given.layer == Layer::Flag && there.file == given.file => {
-                if key.kind == Kind::List {
-                    there.values.extend(given.values)
-                } else {
-                    *there = given
+            Some(there)
+                if there.layer == Layer::Flag
+                    && given.layer == Layer::Flag
+                    && there.file == given.file
+                    && key.kind == Kind::List =>
+            {
+                let lacks = there.lacks().or_else(|| given.lacks()).cloned();
+                there.values.extend(given.values);
+                (there.variable, there.unknown) = (None, lacks);
+            }
+            Some(there) if is_open(there) != is_open(&given) => {
+                if is_open(there) {
+                    *there = given;
                 }
             }
+            Some(there) if there.layer > given.layer => {}
             _ => drop(self.given.insert(key.name, given)),
         }
     }
@@ -140,11 +162,9 @@ impl Options {
         self.given.get(name)?.values.first().map(|text| text.trim()).filter(|text| !text.is_empty())
     }
 
-    /// What is given and only variables know, with the names of these.
+    /// What is given and only variables know, in whole or in part, with the names of these.
     pub(super) fn elsewhere(&self) -> Vec<(&'static Key, String)> {
-        let of = |(name, given): (&&'static str, &Given)| {
-            Some((keys::named(name)?, given.variable.clone().filter(|_| given.is_elsewhere())?))
-        };
+        let of = |(name, given): (&&'static str, &Given)| Some((keys::named(name)?, given.lacks()?.clone()));
         self.given.iter().filter_map(of).collect()
     }
 

@@ -135,6 +135,15 @@ class Helm(unittest.TestCase):
 
     def test_notes_warn_of_replicas_that_share_nothing(self):
         self.assertNotIn("WARNING", self.rendered["full"][1])
-        values = copy.deepcopy(VALUES["default"])
-        values["config"] = yaml.safe_load((CHART / "values.yaml").read_text())["config"].replace("redis", "x")
-        self.assertIn("WARNING", render({**values, "replicas": 2})[1])
+        config = yaml.safe_load((CHART / "values.yaml").read_text())["config"]
+        two = {**copy.deepcopy(VALUES["default"]), "replicas": 2}
+        self.assertIn("WARNING", render({**two, "config": config})[1])
+        self.assertIn("WARNING", render({**two, "config": config + '# store = "redis"\n'})[1])
+        self.assertNotIn("WARNING", render({**two, "config": config + '[session]\n  store="redis"\n'})[1])
+
+    def test_the_pod_listens_where_the_service_leads(self):
+        objects, _ = render({**VALUES["default"], "config": '[server]\nlisten = ["127.0.0.1:4180"]\n'})
+        [container] = named(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+        env = {v["name"]: v["value"] for v in container["env"]}
+        [port] = [p["containerPort"] for p in container["ports"] if p["name"] == "http"]
+        self.assertEqual(json.loads(env["DOORWARD_SERVER__LISTEN"]), [f"0.0.0.0:{port}"])

@@ -44,8 +44,15 @@ class Kubernetes(unittest.TestCase):
                 pod = deployment["spec"]["template"]["spec"]
                 restricted(pod)
                 server = tomllib.loads(named(objects, "ConfigMap")["data"]["doorward.toml"])["server"]
-                drain = seconds(server["drain_delay"]) + seconds(server.get("drain_timeout", "30s"))
+                # It counts from the beginning, the delay with it.
+                drain = seconds(server.get("drain_timeout", "30s"))
                 self.assertGreater(pod["terminationGracePeriodSeconds"], drain)
+                self.assertLess(seconds(server["drain_delay"]), drain)
+                for container in pod["containers"]:
+                    # An application beside Doorward is there until that has finished.
+                    stop = container.get("lifecycle", {}).get("preStop")
+                    if stop:
+                        self.assertGreater(stop["sleep"]["seconds"], drain)
 
         self.each(test)
 

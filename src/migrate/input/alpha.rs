@@ -1,12 +1,11 @@
 //! The structured ("alpha") configuration: providers, upstreams, headers, servers. What has a name in the flat
 //! configuration too becomes that key; upstreams and headers stay structures.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value};
 
 use super::super::keys;
-use super::super::options::{Given, Header, Layer, Options, Upstream};
+use super::super::options::{Header, Layer, Options, Upstream};
+use super::references::Source;
 use super::{args, text};
 
 /// The path of each value, its case aside (oauth2-proxy takes any), and the flat key that says the same.
@@ -77,9 +76,9 @@ const SAME: [(&str, &str); 64] = [
     ("metricsserver.securebindaddress", "metrics_secure_address"),
 ];
 
-pub(super) fn read(map: &Map<String, Value>, file: &str, variables: &BTreeMap<String, String>, options: &mut Options) {
+pub(super) fn read(map: &Map<String, Value>, source: Source<'_>, options: &mut Options) {
     options.structured = true;
-    let mut reader = Reader { file, variables, options };
+    let mut reader = Reader { source, options };
     for (name, value) in map {
         match name.to_ascii_lowercase().as_str() {
             "providers" => reader.providers(value),
@@ -100,14 +99,13 @@ pub(super) fn read(map: &Map<String, Value>, file: &str, variables: &BTreeMap<St
 }
 
 struct Reader<'a> {
-    file: &'a str,
-    variables: &'a BTreeMap<String, String>,
+    source: Source<'a>,
     options: &'a mut Options,
 }
 
 impl Reader<'_> {
     fn unknown(&mut self, path: &str) {
-        self.options.warn(path, format!("not carried over: Doorward has nothing like it ({})", self.file));
+        self.options.warn(path, format!("not carried over: Doorward has nothing like it ({})", self.source.file));
     }
 
     fn providers(&mut self, value: &Value) {
@@ -140,14 +138,8 @@ impl Reader<'_> {
                 match known {
                     None => self.unknown(&path),
                     Some(key) => {
-                        let written = super::texts(Some(value));
-                        let variable = written.first().filter(|_| written.len() == 1).and_then(|text| self.unset(text));
-                        let values = if variable.is_some() {
-                            Vec::new()
-                        } else {
-                            written.iter().map(|text| self.filled(key.name, text)).collect()
-                        };
-                        let given = Given { values, layer: Layer::Structured, file: self.file.to_owned(), variable };
+                        let filled = super::texts(Some(value)).iter().map(|text| self.source.fill(text)).collect();
+                        let given = args::whole(filled, Layer::Structured, self.source.file);
                         self.options.give(key, given);
                     }
                 }
@@ -155,33 +147,14 @@ impl Reader<'_> {
         }
     }
 
-    /// A value that one variable holds whose text is not here, or must not be copied.
-    fn unset(&self, text: &str) -> Option<String> {
-        args::reference(text).filter(|name| !self.variables.contains_key(name))
-    }
-
-    /// With `${NAME}` replaced by what is known.
+    /// A text that is no key of its own, its references filled in.
     fn filled(&mut self, key: &str, text: &str) -> String {
-        let mut out = String::new();
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once("${") {
-            out.push_str(before);
-            let Some((name, behind)) = after.split_once('}') else {
-                out.push_str("${");
-                rest = after;
-                continue;
-            };
-            match self.variables.get(name) {
-                Some(value) => out.push_str(value),
-                None => self.options.refuse(
-                    key,
-                    format!("names the variable {name}, whose value is in none of these files: write it there"),
-                ),
-            }
-            rest = behind;
+        let filled = self.source.fill(text);
+        if let Some(name) = filled.lacks() {
+            let why = format!("names the variable {name}, whose value is in none of these files: write it there");
+            self.options.refuse(key, why);
         }
-        out.push_str(rest);
-        out
+        filled.text.unwrap_or_default()
     }
 
     fn parameters(&mut self, value: &Value) {

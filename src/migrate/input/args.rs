@@ -2,6 +2,7 @@
 
 use super::super::keys::{self, Key, Kind};
 use super::super::options::{Given, Layer, Options};
+use super::references::{Filled, Source, Variables, is_name};
 
 const PREFIX: &str = "OAUTH2_PROXY_";
 
@@ -10,7 +11,7 @@ const OTHERS: [&str; 5] = ["config", "alpha-config", "convert-config-to-alpha", 
 
 /// The words of a command line, the program's own name among them or not. What they name as configuration files is
 /// returned: base names.
-pub(super) fn flags(words: &[String], file: &str, options: &mut Options) -> Vec<String> {
+pub(super) fn flags(words: &[String], source: Source<'_>, options: &mut Options) -> Vec<String> {
     let mut files = Vec::new();
     let mut words = words.iter().map(|word| word.trim()).peekable();
     while let Some(word) = words.next() {
@@ -24,42 +25,48 @@ pub(super) fn flags(words: &[String], file: &str, options: &mut Options) -> Vec<
             value = words.next_if(|next| !next.starts_with('-')).map(str::to_owned);
         }
         match key {
-            Some(key) => give(key, &value.unwrap_or_else(|| "true".to_owned()), Layer::Flag, file, options),
+            Some(key) => give(key, &value.unwrap_or_else(|| "true".to_owned()), Layer::Flag, source, options),
             None if OTHERS.contains(&name) => {
                 let base = value.as_deref().and_then(|path| path.rsplit('/').next()).map(str::to_owned);
                 files.extend(base.filter(|_| name.ends_with("config")));
             }
-            None => options.warn(&format!("--{name}"), format!("not carried over: no flag of oauth2-proxy ({file})")),
+            None => options
+                .warn(&format!("--{name}"), format!("not carried over: no flag of oauth2-proxy ({})", source.file)),
         }
     }
     files
 }
 
 /// One variable. `value` is None where only the cluster knows it. Others than oauth2-proxy's are passed over.
-pub(super) fn variable(name: &str, value: Option<&str>, file: &str, options: &mut Options) {
+pub(super) fn variable(name: &str, value: Option<&str>, source: Source<'_>, options: &mut Options) {
     let Some(rest) = name.strip_prefix(PREFIX) else { return };
     let Some(key) = keys::named(&rest.to_ascii_lowercase()) else {
-        return options.warn(name, format!("not carried over: no variable of oauth2-proxy ({file})"));
+        return options.warn(name, format!("not carried over: no variable of oauth2-proxy ({})", source.file));
     };
-    let values = value.map(|value| split(key, value)).unwrap_or_default();
-    let given = Given { values, layer: Layer::Variable, file: file.to_owned(), variable: Some(name.to_owned()) };
-    options.give(key, given);
+    let filled = value.map(|value| source.fill(value)).unwrap_or_default();
+    let given = given(key, vec![filled], Layer::Variable, source.file);
+    options.give(key, Given { variable: Some(name.to_owned()), ..given });
 }
 
-/// One key with one text. A value that is `$(NAME)` or `${NAME}` and nothing else is in that variable.
-pub(super) fn give(key: &'static Key, value: &str, layer: Layer, file: &str, options: &mut Options) {
-    let variable = reference(value);
-    let values = if variable.is_some() { Vec::new() } else { split(key, value) };
-    options.give(key, Given { values, layer, file: file.to_owned(), variable });
+/// One key with one text.
+pub(super) fn give(key: &'static Key, value: &str, layer: Layer, source: Source<'_>, options: &mut Options) {
+    options.give(key, given(key, vec![source.fill(value)], layer, source.file));
 }
 
-/// `$(NAME)`, as Kubernetes writes it, or `${NAME}`, as docker compose and the structured configuration do.
-pub(super) fn reference(value: &str) -> Option<String> {
-    let inside = value.trim().strip_prefix('$')?;
-    let name = inside.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
-    let name = name.or_else(|| inside.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')))?;
-    let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    is_name.then(|| name.to_owned())
+/// The values of one key, which may be lists in one text.
+pub(super) fn given(key: &Key, filled: Vec<Filled>, layer: Layer, file: &str) -> Given {
+    let given = whole(filled, layer, file);
+    Given { values: given.values.iter().flat_map(|text| split(key, text)).collect(), ..given }
+}
+
+/// The values of one key as they are, or the variable that holds it.
+pub(super) fn whole(filled: Vec<Filled>, layer: Layer, file: &str) -> Given {
+    let (variable, unknown) = match &*filled {
+        [one] => (one.variable.clone(), one.unknown.clone()),
+        several => (None, several.iter().find_map(Filled::lacks).cloned()),
+    };
+    let values = filled.into_iter().filter_map(|one| one.text).collect();
+    Given { values, layer, file: file.to_owned(), variable, unknown }
 }
 
 /// A list may have several values in one text.
@@ -93,30 +100,41 @@ pub(super) fn words(line: &str) -> Vec<String> {
 }
 
 /// Plain text: one flag or variable a line, or a whole command line.
-pub(super) fn lines(text: &str, file: &str, options: &mut Options) -> Vec<String> {
+pub(super) fn lines(text: &str, source: Source<'_>, options: &mut Options) -> Vec<String> {
     let mut command = Vec::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let assignment = line.strip_prefix("export ").unwrap_or(line);
-        match assignment.split_once('=') {
-            Some((name, value)) if name.starts_with(PREFIX) => {
-                let value = value.trim();
-                let quoted =
-                    [('"', '"'), ('\'', '\'')].iter().find_map(|(a, b)| value.strip_prefix(*a)?.strip_suffix(*b));
-                variable(name.trim(), Some(quoted.unwrap_or(value)), file, options);
-            }
-            _ => command.extend(words(line)),
+        match assignment(line) {
+            Some((name, value)) => variable(name, Some(value), source, options),
+            None => command.extend(words(line)),
         }
     }
-    flags(&command, file, options)
+    flags(&command, source, options)
+}
+
+/// The variables that a text sets, whoever they are for.
+pub(super) fn assignments(text: &str) -> Variables {
+    let set = text.lines().map(str::trim).filter_map(assignment);
+    set.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// `NAME=value`, `export NAME='value'`.
+fn assignment(line: &str) -> Option<(&str, &str)> {
+    let (name, value) = line.strip_prefix("export ").unwrap_or(line).split_once('=')?;
+    let (name, value) = (name.trim(), value.trim());
+    let quoted = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
+    is_name(name).then(|| (name, quoted.unwrap_or(value)))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::references::By;
     use super::*;
+
+    const SOURCE: Source<'_> = Source { file: "args", by: By::Anybody, known: &[] };
 
     fn read(text: &str) -> Options {
         let mut options = Options::default();
-        lines(text, "args", &mut options);
+        lines(text, SOURCE, &mut options);
         options
     }
 
@@ -139,8 +157,8 @@ mod tests {
         let mut options =
             read("# secrets\nexport OAUTH2_PROXY_CLIENT_ID='one'\nOAUTH2_PROXY_UPSTREAMS=http://a,http://b/x/\n");
         assert_eq!(options.list("upstreams"), ["http://a", "http://b/x/"]);
-        flags(&words("--client-id=two"), "args", &mut options);
-        variable("OAUTH2_PROXY_CLIENT_ID", Some("three"), "env", &mut options);
+        flags(&words("--client-id=two"), SOURCE, &mut options);
+        variable("OAUTH2_PROXY_CLIENT_ID", Some("three"), SOURCE, &mut options);
         assert_eq!(options.text("client_id"), Some("two"));
     }
 
@@ -150,7 +168,6 @@ mod tests {
         let variable = |name| options.given(name).and_then(|given| given.variable.clone());
         assert_eq!(variable("client_secret").as_deref(), Some("OIDC_SECRET"));
         assert_eq!(variable("cookie_secret").as_deref(), Some("COOKIE"));
-        assert_eq!(reference("pass$(word)"), None);
     }
 
     #[test]

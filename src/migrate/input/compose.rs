@@ -1,30 +1,30 @@
 //! A docker compose file: command, environment and files of the service that is oauth2-proxy.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value};
 
 use super::super::options::Options;
+use super::references::{By, Source, Variables};
 use super::{args, ours, texts};
 
-/// Returns the configuration files that its command names.
+/// Returns the configuration files that its command names. `outside`: what compose fills references in with.
 pub(super) fn read(
     document: &Map<String, Value>,
     file: &str,
-    variables: &mut BTreeMap<String, String>,
+    outside: &Variables,
+    variables: &mut Variables,
     options: &mut Options,
 ) -> Vec<String> {
+    let source = Source { file, by: By::Compose, known: &[outside] };
     let Some(services) = document.get("services").and_then(Value::as_object) else { return Vec::new() };
     let services = services.iter().map(|(name, service)| (name.as_str(), service)).collect();
     let mut wanted = Vec::new();
     for service in ours(services, file, options) {
         for (name, value) in environment(service.get("environment")) {
-            // `${NAME}` is filled in by compose, from a file that is not here.
-            match value.as_deref().and_then(args::reference) {
-                Some(_) => args::variable(&name, None, file, options),
-                None => args::variable(&name, value.as_deref(), file, options),
-            }
-            variables.extend(value.map(|value| (name, value)));
+            // A name alone is passed on as it is.
+            let value = value.or_else(|| outside.get(&name).map(|value| value.replace('$', "$$")));
+            args::variable(&name, value.as_deref(), source, options);
+            let filled = value.map(|value| source.fill(&value)).filter(|filled| filled.unknown.is_none());
+            variables.extend(filled.and_then(|filled| filled.text).map(|text| (name, text)));
         }
         for listed in texts(service.get("env_file")) {
             let base = listed.rsplit('/').next().unwrap_or_default().to_owned();
@@ -35,7 +35,7 @@ pub(super) fn read(
                 Some(Value::String(line)) => args::words(line),
                 list => texts(list),
             };
-            wanted.extend(args::flags(&words, file, options));
+            wanted.extend(args::flags(&words, source, options));
         }
     }
     wanted

@@ -1,11 +1,10 @@
 //! The values of oauth2-proxy's Helm chart, and what the chart makes of them.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value};
 
 use super::super::keys::{self, Key};
 use super::super::options::{Given, Layer, Note, Options};
+use super::references::{By, Source, Variables};
 use super::{Structured, args, legacy, text, texts};
 
 /// Whether these are values for the chart, also as the values of a sub-chart.
@@ -28,7 +27,8 @@ pub(super) fn is(map: &Map<String, Value>) -> bool {
 pub(super) fn read(
     map: &Map<String, Value>,
     file: &str,
-    variables: &mut BTreeMap<String, String>,
+    outside: &Variables,
+    variables: &mut Variables,
     options: &mut Options,
 ) -> Result<Vec<Structured>, Note> {
     let values = Value::Object(map.get("oauth2-proxy").and_then(Value::as_object).unwrap_or(map).clone());
@@ -36,7 +36,7 @@ pub(super) fn read(
     let is_structured = text(at("/alphaConfig/enabled")) == Some("true");
     let give = |name: &str, values: Vec<String>, options: &mut Options| {
         if let Some(key) = keys::named(name) {
-            options.give(key, Given { values, layer: Layer::File, file: file.to_owned(), variable: None });
+            options.give(key, Given::plain(values, Layer::File, file));
         }
     };
     if !is_structured {
@@ -60,7 +60,7 @@ pub(super) fn read(
         (None, Some(body)) => {
             let name = format!("config.configFile in {file}");
             let table = legacy::parse(body).map_err(|what| Note::new("", format!("{name}: {what}")))?;
-            legacy::read(&table, &name, options);
+            legacy::read(&table, Source { file: &name, by: By::Anybody, known: &[outside] }, options);
         }
         (None, None) => {
             // The chart's defaults.
@@ -77,15 +77,17 @@ pub(super) fn read(
     redis(&values, file, variables, options);
     for variable in at("/extraEnv").and_then(Value::as_array).into_iter().flatten() {
         let Some(name) = text(variable.get("name")) else { continue };
+        let source = Source { file, by: By::Kubernetes, known: &[&*variables, outside] };
         let value = text(variable.get("value"));
-        args::variable(name, value, file, options);
-        variables.extend(value.map(|value| (name.to_owned(), value.to_owned())));
+        args::variable(name, value, source, options);
+        let filled = value.map(|value| source.fill(value)).filter(|filled| filled.unknown.is_none());
+        variables.extend(filled.and_then(|filled| filled.text).map(|text| (name.to_owned(), text)));
     }
     let words = match at("/extraArgs") {
         Some(Value::Object(map)) => map.iter().map(|(flag, value)| word(flag, value)).collect(),
         list => texts(list),
     };
-    args::flags(&words, file, options);
+    args::flags(&words, Source { file, by: By::Kubernetes, known: &[&*variables, outside] }, options);
     google(&values, file, options);
     emails(&values, file, options);
     for host in texts(at("/ingress/hosts")) {
@@ -97,6 +99,11 @@ pub(super) fn read(
     }
     let structured = at("/alphaConfig/configData").and_then(Value::as_object).filter(|_| is_structured);
     Ok(structured.map(|map| (map.clone(), format!("alphaConfig in {file}"))).into_iter().collect())
+}
+
+/// What the chart writes into a Secret or a variable of its own: nobody fills anything in.
+fn as_it_is(file: &str) -> Source<'_> {
+    Source { file, by: By::Nobody, known: &[] }
 }
 
 fn word(flag: &str, value: &Value) -> String {
@@ -121,20 +128,20 @@ fn secrets(values: &Value, file: &str, options: &mut Options) {
     for (key, variable) in of_secret {
         let value = text(values.pointer(&format!("/config/{key}"))).filter(|_| !has_secret);
         if value.is_some() || has_secret {
-            args::variable(variable, value, file, options);
+            args::variable(variable, value, as_it_is(file), options);
         }
     }
 }
 
-fn redis(values: &Value, file: &str, variables: &mut BTreeMap<String, String>, options: &mut Options) {
+fn redis(values: &Value, file: &str, variables: &mut Variables, options: &mut Options) {
     let Some(storage) = values.get("sessionStorage") else { return };
     if text(storage.get("type")) != Some("redis") {
         return;
     }
-    args::variable("OAUTH2_PROXY_SESSION_STORE_TYPE", Some("redis"), file, options);
+    args::variable("OAUTH2_PROXY_SESSION_STORE_TYPE", Some("redis"), as_it_is(file), options);
     let at = |path: &str| storage.pointer(&format!("/redis/{path}"));
     let mut set = |name: &str, value: Option<&str>| {
-        args::variable(name, value, file, options);
+        args::variable(name, value, as_it_is(file), options);
         variables.extend(value.map(|value| (name.to_owned(), value.to_owned())));
     };
     if text(at("password")).is_some_and(|p| !p.is_empty()) || text(at("existingSecret")).is_some_and(|s| !s.is_empty())
@@ -171,7 +178,7 @@ fn google(values: &Value, file: &str, options: &mut Options) {
         let key: Option<&'static Key> = keys::named(key);
         let values = texts(google.get(name));
         if let Some(key) = key.filter(|_| !values.is_empty()) {
-            options.give(key, Given { values, layer: Layer::Flag, file: file.to_owned(), variable: None });
+            options.give(key, Given::plain(values, Layer::Flag, file));
         }
     }
 }
@@ -182,7 +189,7 @@ fn emails(values: &Value, file: &str, options: &mut Options) {
         return;
     }
     if let Some(key) = keys::named("authenticated_emails_file") {
-        args::give(key, "/etc/oauth2-proxy/authenticated-emails-list", Layer::Flag, file, options);
+        args::give(key, "/etc/oauth2-proxy/authenticated-emails-list", Layer::Flag, as_it_is(file), options);
     }
     let list = text(values.pointer("/authenticatedEmailsFile/restricted_access")).unwrap_or_default();
     options.emails.extend(list.lines().map(str::trim).filter(|line| line.contains('@')).map(str::to_owned));

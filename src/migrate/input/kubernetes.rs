@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::super::options::{IngressHost, Note, Options};
+use super::references::{By, Source, Variables};
 use super::{Structured, args, is_structured, legacy, ours, text, texts, yaml};
 
 const NGINX: &str = "nginx.ingress.kubernetes.io/";
@@ -43,11 +44,13 @@ impl Found {
         }
     }
 
-    /// Returns the configuration files that are named and not among the documents.
+    /// Returns the configuration files that are named and not among the documents. `outside`: variables that other files
+    /// tell.
     pub(super) fn read(
         &self,
         file: &str,
-        variables: &mut BTreeMap<String, String>,
+        outside: &Variables,
+        variables: &mut Variables,
         structured: &mut Vec<Structured>,
         options: &mut Options,
     ) -> Result<Vec<String>, Note> {
@@ -55,18 +58,20 @@ impl Found {
         let named = self.containers.iter().map(|one| (text(one.get("name")).unwrap_or_default(), one));
         let containers = ours(named.collect(), file, options);
         for container in &containers {
-            self.environment(container, file, variables, options);
+            let own = self.environment(container, file, outside, options);
+            let source = Source { file, by: By::Kubernetes, known: &[&own, outside] };
             for key in ["command", "args"] {
                 let words = texts(container.get(key));
                 // A shell's `-c` has the whole line in one word.
                 let words = words
                     .iter()
                     .flat_map(|word| if word.contains(" --") { args::words(word) } else { vec![word.clone()] });
-                wanted.extend(args::flags(&words.collect::<Vec<_>>(), file, options));
+                wanted.extend(args::flags(&words.collect::<Vec<_>>(), source, options));
             }
+            variables.extend(own);
         }
         if !containers.is_empty() || self.ingresses.is_empty() {
-            self.config_files(file, structured, options)?;
+            self.config_files(file, outside, structured, options)?;
         }
         for ingress in &self.ingresses {
             self::ingress(ingress, file, options);
@@ -76,47 +81,60 @@ impl Found {
         Ok(wanted)
     }
 
-    fn environment(
-        &self,
-        container: &Value,
-        file: &str,
-        variables: &mut BTreeMap<String, String>,
-        options: &mut Options,
-    ) {
+    /// Returns the variables of the container whose values are here. Each may name those before it.
+    fn environment(&self, container: &Value, file: &str, outside: &Variables, options: &mut Options) -> Variables {
+        let mut own = Variables::new();
         for from in container.get("envFrom").and_then(Value::as_array).into_iter().flatten() {
             match text(from.pointer("/configMapRef/name")).and_then(|name| self.maps.get(name)) {
                 Some(data) => {
                     let prefix = text(from.get("prefix")).unwrap_or_default();
-                    for (name, value) in data {
-                        let name = format!("{prefix}{name}");
-                        args::variable(&name, Some(value), file, options);
-                        variables.insert(name, value.clone());
-                    }
+                    own.extend(data.iter().map(|(name, value)| (format!("{prefix}{name}"), value.clone())));
                 }
                 None => options.warn("", format!("{file}: envFrom names what is not in this file; give OAUTH2_PROXY_ variables that are no secrets as lines NAME=value in a text file")),
             }
         }
+        // What comes from a ConfigMap, whole or by one key, has no references.
+        let as_it_is = Source { file, by: By::Nobody, known: &[] };
+        for (name, value) in &own {
+            args::variable(name, Some(value), as_it_is, options);
+        }
         for variable in container.get("env").and_then(Value::as_array).into_iter().flatten() {
             let Some(name) = text(variable.get("name")) else { continue };
-            let literal = text(variable.get("value"));
             let from = || {
                 let of = variable.pointer("/valueFrom/configMapKeyRef")?;
                 self.maps.get(text(of.get("name"))?)?.get(text(of.get("key"))?).map(String::as_str)
             };
-            let value = literal.or_else(from);
-            args::variable(name, value, file, options);
-            variables.extend(value.map(|value| (name.to_owned(), value.to_owned())));
+            let source = Source { file, by: By::Kubernetes, known: &[&own, outside] };
+            let value = match text(variable.get("value")) {
+                Some(value) => {
+                    args::variable(name, Some(value), source, options);
+                    let filled = source.fill(value);
+                    filled.text.filter(|_| filled.unknown.is_none())
+                }
+                None => {
+                    args::variable(name, from(), as_it_is, options);
+                    from().map(str::to_owned)
+                }
+            };
+            own.extend(value.map(|value| (name.to_owned(), value)));
         }
+        own
     }
 
     /// ConfigMaps hold configuration files.
-    fn config_files(&self, file: &str, structured: &mut Vec<Structured>, options: &mut Options) -> Result<(), Note> {
+    fn config_files(
+        &self,
+        file: &str,
+        outside: &Variables,
+        structured: &mut Vec<Structured>,
+        options: &mut Options,
+    ) -> Result<(), Note> {
         for (key, body) in self.maps.values().flatten() {
             let name = format!("{key} in {file}");
             let is = |endings: &[&str]| endings.iter().any(|ending| key.ends_with(ending));
             if is(&[".cfg", ".toml"]) {
                 let table = legacy::parse(body).map_err(|what| Note::new("", format!("{name}: {what}")))?;
-                legacy::read(&table, &name, options);
+                legacy::read(&table, Source { file: &name, by: By::Anybody, known: &[outside] }, options);
             } else if is(&[".yaml", ".yml"]) {
                 let documents = yaml::documents(body).map_err(|what| Note::new("", format!("{name}: {what}")))?;
                 let maps = documents.into_iter().filter_map(|document| match document {
@@ -165,6 +183,17 @@ fn ingress(ingress: &Value, file: &str, options: &mut Options) {
             "write the address of Doorward's service: http://doorward.NAMESPACE.svc.cluster.local:4180/oauth2/auth{query}; ingress-nginx tells the address that is asked for in X-Original-URL, and has to be in server.trusted_proxies ({file})"
         ),
     );
+    for list in ["allowed_groups", "allowed_emails", "allowed_email_domains"] {
+        let mut values = url::form_urlencoded::parse(query.trim_start_matches('?').as_bytes());
+        if values.any(|(name, value)| name == list && value.trim_matches([',', ' ']).is_empty()) {
+            tell(
+                "auth-url",
+                format!(
+                    "{list} is empty there, by which oauth2-proxy lets everybody pass and Doorward nobody: fill it, or remove it"
+                ),
+            );
+        }
+    }
     if annotation("auth-signin").is_none() {
         tell("auth-signin", "without it a page load gets 401 and no sign-in: write https://HOST/oauth2/start?rd=$escaped_request_uri, and let /oauth2 of that host lead to Doorward".to_owned());
     }

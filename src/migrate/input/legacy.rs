@@ -4,8 +4,9 @@ use figment::providers::{Format as _, Toml};
 use serde_json::{Map, Value};
 
 use super::super::keys;
-use super::super::options::{Given, Layer, Options};
+use super::super::options::{Layer, Options};
 use super::args;
+use super::references::Source;
 
 /// The text as a table.
 pub(super) fn parse(text: &str) -> Result<Map<String, Value>, String> {
@@ -16,7 +17,8 @@ pub(super) fn parse(text: &str) -> Result<Map<String, Value>, String> {
     })
 }
 
-pub(super) fn read(table: &Map<String, Value>, file: &str, options: &mut Options) {
+pub(super) fn read(table: &Map<String, Value>, source: Source<'_>, options: &mut Options) {
+    let file = source.file;
     for (name, value) in table {
         // As oauth2-proxy reads them: in any case.
         let Some(key) = keys::named(&name.to_ascii_lowercase()) else {
@@ -25,12 +27,11 @@ pub(super) fn read(table: &Map<String, Value>, file: &str, options: &mut Options
         };
         match value {
             Value::Array(items) => {
-                let values = items.iter().filter_map(scalar).collect();
-                let given = Given { values, layer: Layer::File, file: file.to_owned(), variable: None };
-                options.give(key, given);
+                let filled = items.iter().filter_map(scalar).map(|text| source.fill(&text)).collect();
+                options.give(key, args::whole(filled, Layer::File, file));
             }
             value => match scalar(value) {
-                Some(text) => args::give(key, &text, Layer::File, file, options),
+                Some(text) => args::give(key, &text, Layer::File, source, options),
                 None => {
                     options.warn(name, format!("not carried over: a table, where oauth2-proxy has a value ({file})"))
                 }

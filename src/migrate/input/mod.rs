@@ -7,12 +7,13 @@ mod compose;
 mod helm;
 mod kubernetes;
 mod legacy;
+mod references;
 mod yaml;
-
-use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use self::references::{By, Source, Variables};
+use super::keys;
 use super::options::{Note, Options};
 
 /// One file. `name` is what messages call it.
@@ -25,36 +26,45 @@ pub struct Input {
 /// What all files together say; the later file wins, as oauth2-proxy has it: flags over variables over its file.
 pub(super) fn read(inputs: &[Input]) -> Result<Options, Note> {
     let mut options = Options::default();
-    let mut variables = BTreeMap::new();
+    let forms = inputs.iter().map(|input| Ok((&*input.name, kind(input)?))).collect::<Result<Vec<_>, Note>>()?;
+    // What others may name.
+    let mut outside = Variables::new();
+    for (_, form) in &forms {
+        if let Form::Lines(text) = form {
+            outside.extend(args::assignments(text));
+        }
+    }
+    let mut variables = outside.clone();
     // The structured configuration last: it names variables that the others set.
     let mut structured = Vec::new();
     let mut wanted = Vec::new();
-    for input in inputs {
-        match kind(input)? {
-            Form::Legacy(table) => legacy::read(&table, &input.name, &mut options),
+    for (file, form) in forms {
+        let source = Source { file, by: By::Anybody, known: &[&outside] };
+        match form {
+            Form::Legacy(table) => legacy::read(&table, source, &mut options),
             Form::Emails(emails) => options.emails.extend(emails),
-            Form::Lines => wanted.extend(args::lines(unmarked(&input.text), &input.name, &mut options)),
+            Form::Lines(text) => wanted.extend(args::lines(text, source, &mut options)),
             Form::Documents(documents) => {
                 let mut found = kubernetes::Found::default();
                 for document in &documents {
                     match document {
-                        Value::Object(map) if is_structured(map) => structured.push((map.clone(), input.name.clone())),
+                        Value::Object(map) if is_structured(map) => structured.push((map.clone(), file.to_owned())),
                         Value::Object(map) if map.contains_key("services") => {
-                            wanted.extend(compose::read(map, &input.name, &mut variables, &mut options));
+                            wanted.extend(compose::read(map, file, &outside, &mut variables, &mut options));
                         }
                         Value::Object(map) if helm::is(map) => {
-                            structured.extend(helm::read(map, &input.name, &mut variables, &mut options)?);
+                            structured.extend(helm::read(map, file, &outside, &mut variables, &mut options)?);
                         }
                         Value::Object(map) => found.document(map),
                         _ => {}
                     }
                 }
-                wanted.extend(found.read(&input.name, &mut variables, &mut structured, &mut options)?);
+                wanted.extend(found.read(file, &outside, &mut variables, &mut structured, &mut options)?);
             }
         }
     }
     for (map, name) in structured {
-        alpha::read(&map, &name, &variables, &mut options);
+        alpha::read(&map, Source { file: &name, by: By::Itself, known: &[&variables] }, &mut options);
     }
     // Of configuration files that are named, one of this name may have come as a file of its own.
     let is_there = |base: &String| inputs.iter().any(|input| input.name.rsplit('/').next() == Some(base));
@@ -76,14 +86,14 @@ pub(super) fn read(inputs: &[Input]) -> Result<Options, Note> {
 /// A structured configuration, and what messages call it.
 type Structured = (Map<String, Value>, String);
 
-enum Form {
+enum Form<'a> {
     Legacy(Map<String, Value>),
     Documents(Vec<Value>),
     Emails(Vec<String>),
-    Lines,
+    Lines(&'a str),
 }
 
-fn kind(input: &Input) -> Result<Form, Note> {
+fn kind(input: &Input) -> Result<Form<'_>, Note> {
     let text = unmarked(&input.text);
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let Some(first) = lines.clone().next() else {
@@ -92,9 +102,9 @@ fn kind(input: &Input) -> Result<Form, Note> {
     let broken = |what: String| Note::new("", format!("{}: {what}", input.name));
     let program = first.split_whitespace().next().and_then(|word| word.rsplit('/').next());
     let is_flag = first.starts_with('-') && !first.starts_with("---") && !first.starts_with("- ");
-    let is_variable = first.trim_start_matches("export ").starts_with("OAUTH2_PROXY_");
+    let is_variable = sets_variable(first, text);
     if is_flag || is_variable || matches!(program, Some("oauth2-proxy" | "oauth2_proxy")) {
-        return Ok(Form::Lines);
+        return Ok(Form::Lines(text));
     }
     let is_email = |line: &str| line.matches('@').count() == 1 && !line.contains([' ', '=', ':', '"', '{', '/']);
     if lines.clone().all(is_email) {
@@ -108,6 +118,15 @@ fn kind(input: &Input) -> Result<Form, Note> {
         return legacy::parse(text).map(Form::Legacy).map_err(broken);
     }
     yaml::documents(text).map(Form::Documents).map_err(broken)
+}
+
+/// Whether this line of `text` sets a variable, as an `.env` file does, and no key of TOML.
+fn sets_variable(line: &str, text: &str) -> bool {
+    let Some((name, _)) = line.strip_prefix("export ").unwrap_or(line).split_once('=') else { return false };
+    let is_upper = references::is_name(name) && name == name.to_ascii_uppercase();
+    // oauth2-proxy takes its keys in any case.
+    let is_key = || keys::named(&name.to_ascii_lowercase()).is_some() && legacy::parse(text).is_ok();
+    name.starts_with("OAUTH2_PROXY_") || is_upper && !is_key()
 }
 
 /// Without the byte order mark that some editors begin a file with.

@@ -128,6 +128,6 @@ fn what_cannot_be_read_is_not_repeated() {
 #[test]
 fn every_structured_name_is_a_key() {
     for name in alpha::flat_names() {
-        assert!(name.is_empty() || crate::migrate::keys::named(name).is_some(), "{name}");
+        assert!(name.is_empty() || keys::named(name).is_some(), "{name}");
     }
 }

@@ -66,16 +66,6 @@ pub(super) fn map(options: Options, public_url: Option<&str>) -> Outcome {
     Outcome { draft: c.draft, warnings, refusals: c.options.refusals }
 }
 
-/// What may stay in the variable that it is in.
-const SECRETS: [&str; 7] = [
-    "client_secret",
-    "cookie_secret",
-    "jwt_key",
-    "redis_cluster_connection_urls",
-    "redis_connection_url",
-    "redis_password",
-    "redis_sentinel_connection_urls",
-];
 /// What keeps people out and has no place here.
 const KEEP_OUT: [&str; 6] =
     ["github_org", "github_repo", "github_team", "gitlab_projects", "google_group", "google_groups"];
@@ -84,10 +74,9 @@ const KEEP_OUT: [&str; 6] =
 fn elsewhere(c: &mut Context) {
     for (key, variable) in c.options.elsewhere() {
         let matters = matches!(key.fate, Fate::Becomes(_)) || KEEP_OUT.contains(&key.name);
-        if matters && !SECRETS.contains(&key.name) {
+        if matters && !key.is_secret() {
             let why = format!(
-                "is in the variable {variable}, whose value is in none of these files, and it is no secret: give a text file with the line OAUTH2_PROXY_{}=… too",
-                key.name.to_ascii_uppercase()
+                "needs the variable {variable}, whose value is in none of these files, and is no secret: give a text file with the line {variable}=… too"
             );
             c.options.refuse(key.name, why);
         }

@@ -9,6 +9,13 @@ use crate::config::settings::OWN_PARAMETERS;
 use crate::http::origin::Origin;
 
 const MICROSOFT: &str = "https://login.microsoftonline.com";
+/// oauth2-proxy's names of providers that speak OpenID,
+const OPENID: [&str; 10] =
+    ["adfs", "azure", "cidaas", "entra-id", "gitlab", "google", "keycloak", "keycloak-oidc", "login.gov", "oidc"];
+/// and of those that do not, besides github.
+const OTHERS: [&str; 6] = ["bitbucket", "digitalocean", "facebook", "linkedin", "nextcloud", "sourcehut"];
+const NO_OPENID: &str = "signs people in without OpenID and in a shape of its own: use its OpenID issuer \
+     (provider = \"oidc\") if it has one, or a provider between, such as Keycloak or Dex";
 const ALGORITHMS: [&str; 12] =
     ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384", "HS512"];
 
@@ -21,11 +28,8 @@ pub(super) fn map(c: &mut Context) {
     }
     match kind.as_str() {
         "github" => github(c),
-        "adfs" | "azure" | "cidaas" | "entra-id" | "gitlab" | "google" | "keycloak" | "keycloak-oidc" | "login.gov" | "oidc" => openid(c, &kind),
-        "bitbucket" | "digitalocean" | "facebook" | "linkedin" | "nextcloud" | "sourcehut" => c.options.refuse(
-            "provider",
-            format!("\"{kind}\" signs people in without OpenID and in a shape of its own: use its OpenID issuer (provider = \"oidc\") if it has one, or a provider between, such as Keycloak or Dex"),
-        ),
+        kind if OPENID.contains(&kind) => openid(c, kind),
+        kind if OTHERS.contains(&kind) => c.options.refuse("provider", format!("\"{kind}\" {NO_OPENID}")),
         _ => c.options.refuse("provider", format!("\"{kind}\" is no provider of oauth2-proxy")),
     }
     client(c);

@@ -32,10 +32,15 @@ pub(super) fn map(c: &mut Context) {
         }
         return missing(c, kind);
     }
+    // Before it is written: who knows the password may be told by a variable, not which server it is.
+    let place_is_known = |url: &Url| !url.host_str().unwrap_or_default().contains('$');
     let urls: Vec<Url> = c.options.list(name).iter().filter_map(|text| Url::parse(text).ok()).collect();
     let Some(first) = urls.first() else {
         return c.options.refuse(name, "is missing, or no URL such as redis://redis.example.com:6379");
     };
+    if !urls.iter().all(place_is_known) {
+        return missing(c, kind);
+    }
     if kind.is_empty() && first.scheme() == "unix" {
         return c.draft.redis.set("url", quoted(first.as_str()), from);
     }

@@ -130,6 +130,10 @@ fn hosts(c: &mut Context) -> Vec<Planned> {
             ..protected(0, Place::Below("/".to_owned()))
         });
     }
+    // Of ingress-nginx it is known, and written.
+    if !planned.is_empty() && c.options.ingress_hosts.is_empty() {
+        c.options.warn("whitelist_domains", format!("a proxy that asks at a name of Doorward's own (https://{}{}/auth) about another host gets 403 until [forward_auth] headers says what it tells of the request: \"x-original\" for ingress-nginx, \"x-forwarded\" for Traefik and Caddy", c.host, c.prefix));
+    }
     planned
 }
 

@@ -53,6 +53,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{/* What the chart itself knows; these win over the file. */}}
 {{- define "doorward.env" -}}
+- name: DOORWARD_SERVER__LISTEN
+  value: '["0.0.0.0:4180"]'
 - name: DOORWARD_ADMIN__LISTEN
   value: "0.0.0.0:9180"
 - name: DOORWARD_SERVER__DRAIN_DELAY
