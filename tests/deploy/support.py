@@ -1,7 +1,9 @@
 """What the tests of deploy/ share: where things are, kustomize, the schemas of kinds, and `doorward check`."""
 
+import contextlib
 import os
 import pathlib
+import random
 import re
 import socket
 import subprocess
@@ -115,9 +117,12 @@ def restricted(pod):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """One below the range that the system takes outgoing connections' ports from, so that none of those gets in between."""
+    while True:
+        port = random.randrange(10_000, 30_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def seconds(text):

@@ -63,14 +63,19 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A port that was free a moment ago. Below the range that the system takes outgoing connections' ports from, so that none
-/// of those gets in between; and never the same twice in one process.
+/// A port that was free a moment ago and is given to no other test while this process lives, whichever process that is in: a
+/// Unix socket of its name in the abstract (unix(7)) says so. Below the range that the system takes outgoing connections'
+/// ports from, so that none of those gets in between.
 pub fn free_port() -> u16 {
-    static TAKEN: std::sync::Mutex<std::collections::BTreeSet<u16>> =
-        std::sync::Mutex::new(std::collections::BTreeSet::new());
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixListener};
+    static CLAIMS: std::sync::Mutex<Vec<UnixListener>> = std::sync::Mutex::new(Vec::new());
     loop {
         let port = fastrand::u16(10_000..30_000);
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() && TAKEN.lock().unwrap().insert(port) {
+        let name = SocketAddr::from_abstract_name(format!("doorward-test-port-{port}")).unwrap();
+        let Ok(claim) = UnixListener::bind_addr(&name) else { continue };
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            CLAIMS.lock().unwrap().push(claim);
             return port;
         }
     }

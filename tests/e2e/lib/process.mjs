@@ -3,25 +3,31 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import net from 'node:net';
 
-// A port that nobody listens on at this moment, nor on the next `more` after it. Below the range that the system takes
-// outgoing connections' ports from, so that none of those gets in between.
+// A port that nobody listens on, nor on the next `more` after it, and that no other test is given while this process lives:
+// files run at the same time, and two servers that share their port (SO_REUSEPORT) would not even notice. Below the range that
+// the system takes outgoing connections' ports from, so that none of those gets in between.
 export async function freePort(more = 0) {
   for (;;) {
     const port = 10_000 + Math.floor(Math.random() * 20_000);
-    const servers = [];
+    const ports = Array.from({ length: more + 1 }, (_, n) => port + n);
+    const [claims, servers] = [[], []];
     try {
-      for (let next = port; next <= port + more; next += 1) servers.push(await listen(next));
+      for (const next of ports) claims.push(await listen(`\0doorward-test-port-${next}`));
+      for (const next of ports) servers.push(await listen(next, '127.0.0.1'));
+      for (const claim of claims) claim.unref();
       return port;
     } catch (error) {
       if (error.code !== 'EADDRINUSE') throw error;
+      for (const claim of claims) claim.close();
     } finally {
       await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
     }
   }
 }
 
-async function listen(port) {
-  const server = net.createServer().listen(port, '127.0.0.1');
+// A claim is a Unix socket with a name in the abstract (unix(7)): it goes with the process, however that ends.
+async function listen(...address) {
+  const server = net.createServer().listen(...address);
   await once(server, 'listening');
   return server;
 }
