@@ -73,6 +73,18 @@ fn what_no_file_has_is_an_error_and_a_text_file_gives_it() {
 }
 
 #[test]
+fn a_value_that_nobody_knows_is_not_that_of_a_lower_layer() {
+    let manifest = container(&format!("{ISSUER}, --allowed-group=$(TEAM)"), "");
+    for lower in ["allowed_groups = [\"everybody\"]", "OAUTH2_PROXY_ALLOWED_GROUPS=everybody"] {
+        for order in [[manifest.as_str(), lower], [lower, manifest.as_str()]] {
+            let migration = migrated(&order);
+            assert!(migration.config.is_none(), "{lower}: {:?}", migration.config);
+            assert!(says(&migration.refusals, "allowed_groups", "the variable TEAM"), "{:?}", migration.refusals);
+        }
+    }
+}
+
+#[test]
 fn a_compose_file_has_defaults_and_an_env_file() {
     let compose = "services:\n  oauth2-proxy:\n    image: quay.io/oauth2-proxy/oauth2-proxy:v7\n    command: --upstream=http://app:80/ --email-domain=*\n    environment:\n      \
          OAUTH2_PROXY_PROVIDER: oidc\n      OAUTH2_PROXY_OIDC_ISSUER_URL: https://${HOST:?say it}/realms/main\n      OAUTH2_PROXY_CLIENT_ID: ${CLIENT_ID:-app}\n      \

@@ -111,7 +111,7 @@ pub(super) struct Options {
 impl Options {
     /// A later layer replaces an earlier one, as does a later file of the same layer. Values of one file add up
     /// (`--upstream` twice) where the key is a list. What is no secret and in no file gives way to what somebody wrote down
-    /// for it.
+    /// for it in the same layer, and never to what a lower one says in its place.
     pub(super) fn give(&mut self, key: &'static Key, given: Given) {
         let is_open = |given: &Given| !key.is_secret() && given.lacks().is_some();
         match self.given.get_mut(key.name) {
@@ -125,7 +125,7 @@ impl Options {
                 there.values.extend(given.values);
                 (there.variable, there.unknown) = (None, lacks);
             }
-            Some(there) if is_open(there) != is_open(&given) => {
+            Some(there) if there.layer == given.layer && is_open(there) != is_open(&given) => {
                 if is_open(there) {
                     *there = given;
                 }

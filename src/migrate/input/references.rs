@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// Bytes of a value that references are filled into: they may name what names others, many times.
+const LARGEST: usize = 32 * 1024;
+
 pub(super) type Variables = BTreeMap<String, String>;
 
 /// Who fills references in, before oauth2-proxy sees the value.
@@ -70,23 +73,27 @@ fn fill(value: &str, by: By, known: &[&Variables]) -> Filled {
             rest = from.get(1..).unwrap_or_default();
             continue;
         };
-        match known.iter().find_map(|variables| variables.get(reference.name)).map(String::as_str) {
-            Some(found) if !(found.is_empty() && reference.or_empty) => text.push_str(found),
-            _ => match reference.default {
-                Some(default) => text.push_str(default),
-                None => {
-                    text.push_str(from.strip_suffix(after).unwrap_or(from));
-                    unknown = Some(reference.name.to_owned());
-                }
-            },
+        let found = known.iter().find_map(|variables| variables.get(reference.name)).map(String::as_str);
+        let filled = match (found, reference.more) {
+            // Whichever of the two it would be, it names others.
+            (_, More::Default(more) | More::Instead(more)) if more.contains('$') => None,
+            (Some(""), More::Default(more)) if reference.or_empty => Some(more),
+            (Some(""), More::Instead(_)) if reference.or_empty => Some(""),
+            (Some(_), More::Instead(more)) | (None, More::Default(more)) => Some(more),
+            (found, _) => found,
+        };
+        let filled = filled.filter(|filled| text.len() + filled.len() <= LARGEST);
+        if filled.is_none() {
+            unknown = Some(reference.name);
         }
+        text.push_str(filled.or(from.strip_suffix(after)).unwrap_or(from));
         rest = after;
     }
     text.push_str(rest);
     let variable = alone(value, by);
     match (&variable, unknown) {
         (Some(_), Some(_)) => Filled { text: None, variable, unknown: None },
-        (_, unknown) => Filled { text: Some(text), variable, unknown },
+        (_, unknown) => Filled { text: Some(text), variable, unknown: unknown.map(str::to_owned) },
     }
 }
 
@@ -94,35 +101,59 @@ fn fill(value: &str, by: By, known: &[&Variables]) -> Filled {
 fn alone(value: &str, by: By) -> Option<String> {
     let value = value.trim();
     let (reference, after) = reference(value, by).filter(|_| escaped(value, by).is_none())?;
-    (after.is_empty() && reference.default.is_none()).then(|| reference.name.to_owned())
+    (after.is_empty() && reference.more == More::None).then(|| reference.name.to_owned())
 }
 
 struct Reference<'a> {
     name: &'a str,
-    default: Option<&'a str>,
-    /// The default also stands for what is empty.
+    more: More<'a>,
+    /// What is empty is as what is not there.
     or_empty: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum More<'a> {
+    None,
+    /// `-`: where there is none.
+    Default(&'a str),
+    /// `+`: where there is one.
+    Instead(&'a str),
 }
 
 /// What `from` begins with, and what is behind it.
 fn reference(from: &str, by: By) -> Option<(Reference<'_>, &str)> {
     let inside = from.strip_prefix('$')?;
-    let plain = |name| Reference { name, default: None, or_empty: false };
+    let plain = |name| Reference { name, more: More::None, or_empty: false };
     if let Some(round) = inside.strip_prefix('(').filter(|_| matches!(by, By::Kubernetes | By::Anybody)) {
         let (name, after) = round.split_once(')')?;
         return is_name(name).then(|| (plain(name), after));
     }
     if let Some(curly) = inside.strip_prefix('{') {
-        let (inside, after) = curly.split_once('}')?;
-        let (name, more) = inside.split_at_checked(name_bytes(inside))?;
-        let (or_empty, more) = more.strip_prefix(':').map_or((false, more), |more| (true, more));
-        let default = more.strip_prefix('-');
-        // `?` is a message for whoever forgot it, `+` a text in its place.
-        let is_one = default.is_some() || more.starts_with(['?', '+']) || (more.is_empty() && !or_empty);
-        return (is_name(name) && is_one).then_some((Reference { name, default, or_empty }, after));
+        let (inside, after) = closed(curly)?;
+        let (name, rest) = inside.split_at_checked(name_bytes(inside))?;
+        let (or_empty, rest) = rest.strip_prefix(':').map_or((false, rest), |rest| (true, rest));
+        let more = match rest.split_at_checked(1) {
+            Some(("-", default)) => More::Default(default),
+            Some(("+", instead)) => More::Instead(instead),
+            // A message for whoever forgot it.
+            Some(("?", _)) => More::None,
+            None if !or_empty => More::None,
+            _ => return None,
+        };
+        return is_name(name).then_some((Reference { name, more, or_empty }, after));
     }
     let (name, after) = inside.split_at_checked(name_bytes(inside)).filter(|_| by == By::Compose)?;
     is_name(name).then(|| (plain(name), after))
+}
+
+/// What is within a `{` that has been read, and what is behind the `}` that ends it.
+fn closed(text: &str) -> Option<(&str, &str)> {
+    let mut open = 1_usize;
+    let end = text.bytes().position(|b| {
+        open = open + usize::from(b == b'{') - usize::from(b == b'}');
+        open == 0
+    })?;
+    Some((text.get(..end)?, text.get(end + 1..)?))
 }
 
 /// What is no reference although it looks like one, as it is meant.
@@ -161,12 +192,21 @@ mod tests {
             ("${TEAM}-$TEAM-$$TEAM-$(TEAM)", By::Compose, "ops-ops-$TEAM-$(TEAM)"),
             ("${GROUPS:-admins},${GROUPS-b}", By::Compose, "admins,b"),
             ("${NONE:-admins}${NONE-b}${TEAM:?say it}", By::Compose, "adminsops"),
+            ("${TEAM:+a}${NONE:+b}${NONE+c}", By::Compose, "ac"),
+            ("${GROUPS:-{a}}}", By::Compose, "{a}}"),
             ("^/a$|^/b$$", By::Compose, "^/a$|^/b$"),
             ("$(TEAM)${TEAM}$TEAM", By::Anybody, "opsops$TEAM"),
         ] {
             assert_eq!(filled(value, by).text.as_deref(), Some(text), "{value}");
             assert_eq!(filled(value, by).unknown, None, "{value}");
         }
+    }
+
+    #[test]
+    fn what_explodes_is_not_filled_in() {
+        let many = filled(&"$(TEAM)".repeat(100_000), By::Kubernetes);
+        assert_eq!(many.unknown.as_deref(), Some("TEAM"));
+        assert!(many.text.unwrap().len() < 1_000_000);
     }
 
     #[test]
@@ -177,13 +217,16 @@ mod tests {
             ("$WHO", By::Compose, Some("WHO"), None),
             ("${WHO:?say it}", By::Compose, Some("WHO"), None),
             ("team-$(WHO)", By::Kubernetes, None, Some("WHO")),
-            ("${TEAM},${WHO}", By::Compose, None, Some("WHO")),
-            ("${WHO:+x}", By::Compose, Some("WHO"), None),
+            ("${WHO},${TEAM}", By::Compose, None, Some("WHO")),
+            ("${WHO:+x}", By::Compose, None, Some("WHO")),
+            ("${WHO:-${TEAM}}", By::Compose, None, Some("WHO")),
+            ("${TEAM:-$WHO}", By::Compose, None, Some("TEAM")),
         ] {
             let filled = filled(value, by);
             assert_eq!((filled.variable.as_deref(), filled.unknown.as_deref()), (variable, unknown), "{value}");
             assert_eq!(filled.text.is_none(), variable.is_some(), "{value}");
         }
+        assert_eq!(filled("${WHO},${TEAM}", By::Compose).text.as_deref(), Some("${WHO},ops"), "it stays as it is");
         let known = filled("$(TEAM)", By::Kubernetes);
         assert_eq!((known.variable.as_deref(), known.text.as_deref()), (Some("TEAM"), Some("ops")));
     }
