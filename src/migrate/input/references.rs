@@ -86,7 +86,7 @@ fn fill(value: &str, by: By, known: &[&Variables]) -> Filled {
         if filled.is_none() {
             unknown = Some(reference.name);
         }
-        text.push_str(filled.or(from.strip_suffix(after)).unwrap_or(from));
+        text.push_str(filled.or_else(|| from.strip_suffix(after)).unwrap_or(from));
         rest = after;
     }
     text.push_str(rest);
