@@ -53,6 +53,7 @@ class Kubernetes(unittest.TestCase):
                     stop = container.get("lifecycle", {}).get("preStop")
                     if stop:
                         self.assertGreater(stop["sleep"]["seconds"], drain)
+                        self.assertGreater(pod["terminationGracePeriodSeconds"], stop["sleep"]["seconds"])
 
         self.each(test)
 
