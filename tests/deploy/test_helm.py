@@ -1,8 +1,8 @@
 """deploy/helm/doorward: what Helm itself makes of the chart, with default, minimal and full values."""
 
-import copy
 import json
 import pathlib
+import re
 import tempfile
 import tomllib
 import unittest
@@ -19,6 +19,7 @@ VALUES = {
     "minimal": yaml.safe_load((HERE / "values-minimal.yaml").read_text()),
     "full": yaml.safe_load((HERE / "values-full.yaml").read_text()),
 }
+DEFAULT = yaml.safe_load((CHART / "values.yaml").read_text())
 
 
 def render(values, name="door"):
@@ -26,6 +27,25 @@ def render(values, name="door"):
         rendered = chart.render(values, name=name, namespace="doorward")
     notes = rendered.pop("doorward/templates/NOTES.txt")
     return [o for text in rendered.values() for o in documents(text)], notes
+
+
+def backends(node):
+    """Service and port of all that leads to a Service of Doorward."""
+    if isinstance(node, list):
+        for inner in node:
+            yield from backends(inner)
+    elif isinstance(node, dict):
+        name, port = node.get("name"), node.get("port")
+        if isinstance(name, str) and name.startswith("doorward") and port:
+            yield name, port.get("name", port.get("number")) if isinstance(port, dict) else port
+        for inner in node.values():
+            yield from backends(inner)
+
+
+def addresses(objects):
+    """The same of URLs and host names of this cluster."""
+    found = re.findall(r"(doorward[-a-z]*)\.doorward\.svc\.cluster\.local:(\d+)", yaml.safe_dump_all(objects))
+    return {(name, int(port)) for name, port in found}
 
 
 class Helm(unittest.TestCase):
@@ -134,12 +154,33 @@ class Helm(unittest.TestCase):
             render({**VALUES["default"], "httpRoute": {"enabled": True}})
 
     def test_notes_warn_of_replicas_that_share_nothing(self):
+        def notes(more="", **values):
+            return render({**VALUES["default"], "config": DEFAULT["config"] + more, **values})[1]
+
         self.assertNotIn("WARNING", self.rendered["full"][1])
-        config = yaml.safe_load((CHART / "values.yaml").read_text())["config"]
-        two = {**copy.deepcopy(VALUES["default"]), "replicas": 2}
-        self.assertIn("WARNING", render({**two, "config": config})[1])
-        self.assertIn("WARNING", render({**two, "config": config + '# store = "redis"\n'})[1])
-        self.assertNotIn("WARNING", render({**two, "config": config + '[session]\n  store="redis"\n'})[1])
+        self.assertNotIn("WARNING", notes())
+        self.assertIn('without store = "redis"', render({**VALUES["default"], "replicas": 3})[1])
+        self.assertIn('without store = "redis"', notes(autoscaling={"enabled": True}))
+        self.assertIn('without store = "redis"', notes('# store = "redis"\nx = 1  # store = "redis"\n', replicas=2))
+        for redis in ('[session]\n  store="redis"', "session.store = 'redis'", 'session = { store = "redis" }'):
+            self.assertNotIn("WARNING", notes(redis, replicas=2), redis)
+        self.assertIn('with store = "memory"', notes('store = "memory" # not "redis"', replicas=2))
+        env = [{"name": "DOORWARD_SESSION__STORE", "value": "redis"}]
+        self.assertNotIn("WARNING", notes('store = "memory"', replicas=2, extraEnv=env))
+
+    def test_the_recipes_for_proxies_that_ask_fit_a_release_as_the_readme_makes_it(self):
+        kubernetes = DEPLOY / "kubernetes"
+        for directory, values in (("ingress-sso", {}), ("gateway-api", {"grpc": {"enabled": True}})):
+            toml = (kubernetes / directory / "doorward/doorward.toml").read_text()
+            objects, _ = render({**VALUES["default"], **values, "config": toml}, name="doorward")
+            containers = named(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+            doorward_check(toml, {v["name"]: v["value"] for v in containers[0]["env"]})
+            services = [o for o in objects if o["kind"] == "Service"]
+            ports = {(s["metadata"]["name"], key) for s in services for p in s["spec"]["ports"] for key in (p["name"], p["port"])}
+            ours = [o for d in sorted(kubernetes.joinpath(directory).rglob("*.yaml")) for o in documents(d.read_text())]
+            asked = set(backends(ours)) | addresses(ours)
+            self.assertGreaterEqual(len(asked), 2, directory)
+            self.assertLessEqual(asked, ports, directory)
 
     def test_the_pod_listens_where_the_service_leads(self):
         objects, _ = render({**VALUES["default"], "config": '[server]\nlisten = ["127.0.0.1:4180"]\n'})

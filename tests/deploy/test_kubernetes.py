@@ -6,7 +6,7 @@ import unittest
 
 import yaml
 
-from support import DEPLOY, doorward_check, kustomize, named, restricted, seconds, validate
+from support import DEPLOY, ROOT, doorward_check, kustomize, named, restricted, seconds, validate
 
 HERE = DEPLOY / "kubernetes"
 
@@ -53,8 +53,38 @@ class Kubernetes(unittest.TestCase):
                     stop = container.get("lifecycle", {}).get("preStop")
                     if stop:
                         self.assertGreater(stop["sleep"]["seconds"], drain)
+                        self.assertGreater(pod["terminationGracePeriodSeconds"], stop["sleep"]["seconds"])
 
         self.each(test)
+
+    def test_pods_listen_on_every_address_at_the_ports_that_they_name(self):
+        def test(_, objects):
+            for deployment in of(objects, "Deployment"):
+                toml = tomllib.loads(named(objects, "ConfigMap")["data"]["doorward.toml"])
+                listen = {
+                    "http": toml["server"].get("listen", ["0.0.0.0:4180"]),
+                    "admin": [toml["admin"]["listen"]],
+                    "grpc": [toml.get("forward_auth", {}).get("grpc_listen")],
+                }
+                [ports] = [c["ports"] for c in deployment["spec"]["template"]["spec"]["containers"] if c["name"] == "doorward"]
+                for port in ports:
+                    self.assertEqual(listen[port["name"]], [f"0.0.0.0:{port['containerPort']}"])
+
+        self.each(test)
+
+    def test_documents_say_the_times_that_the_files_have(self):
+        grace = named(self.built["base"], "Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        stop = yaml.safe_load((DEPLOY / "docker/compose.yaml").read_text())["services"]["doorward"]["stop_grace_period"]
+        [unit] = re.findall(r"^TimeoutStopSec=(\d+)$", (DEPLOY / "systemd/doorward.service").read_text(), re.MULTILINE)
+        said = {
+            r"terminationGracePeriodSeconds: (\d+)": grace,
+            r"(?:stop_grace_period: |--stop-timeout )(\d+)": seconds(stop),
+            r"TimeoutStopSec=(\d+)": int(unit),
+        }
+        for document in [*(ROOT / "docs").glob("*.md"), *DEPLOY.rglob("*.md"), DEPLOY / "docker/Dockerfile"]:
+            for pattern, expected in said.items():
+                for found in re.findall(pattern, document.read_text()):
+                    self.assertEqual(int(found), expected, f"{document}: {pattern}")
 
     def test_selectors_find_the_pods_and_ports_have_names_that_exist(self):
         def test(_, objects):

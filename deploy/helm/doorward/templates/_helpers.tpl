@@ -51,6 +51,18 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
+{{/* Where sessions are kept: as the environment says, else the file, where that is no comment. */}}
+{{- define "doorward.store" -}}
+{{- $store := "cookie" -}}
+{{- range list "memory" "redis" -}}
+{{- if regexMatch (printf `(?m)^[^#\n]*\bstore["']?[ \t]*=[ \t]*["']%s["']` .) $.Values.config -}}{{- $store = . -}}{{- end -}}
+{{- end -}}
+{{- range .Values.extraEnv -}}
+{{- if eq .name "DOORWARD_SESSION__STORE" -}}{{- $store = .value | default $store -}}{{- end -}}
+{{- end -}}
+{{- $store -}}
+{{- end -}}
+
 {{/* What the chart itself knows; these win over the file. */}}
 {{- define "doorward.env" -}}
 - name: DOORWARD_SERVER__LISTEN
