@@ -108,6 +108,34 @@ fn a_compose_file_has_defaults_and_an_env_file() {
 }
 
 #[test]
+fn what_is_open_by_a_variable_is_an_error() {
+    let compose = |groups: &str| {
+        format!(
+            "services:\n  oauth2-proxy:\n    command: --upstream=http://app:80/ --email-domain=*\n    environment:\n      OAUTH2_PROXY_PROVIDER: oidc\n      \
+             OAUTH2_PROXY_OIDC_ISSUER_URL: https://id.example.com\n      OAUTH2_PROXY_CLIENT_ID: app\n      OAUTH2_PROXY_CLIENT_SECRET: ${{S}}\n      \
+             OAUTH2_PROXY_REDIRECT_URL: https://app.example.com/oauth2/callback\n      OAUTH2_PROXY_ALLOWED_GROUPS: {groups}\n"
+        )
+    };
+    for groups in ["${GROUPS:-}", "${GROUPS}"] {
+        for more in ["X=1", "GROUPS="] {
+            let migration = migrated(&[&compose(groups), more]);
+            assert!(migration.config.is_none(), "{groups} {more}: {:?}", migration.config);
+        }
+        assert!(written(&[&compose(groups), "GROUPS=ops"]).contains("group = [\"ops\"]"));
+    }
+    // The later of two of a container counts, also where nobody knows it.
+    let both = "{name: TEAM, value: everybody}, {name: TEAM, valueFrom: {secretKeyRef: {name: s, key: k}}}";
+    assert!(migrated(&[&container(&format!("{ISSUER}, --allowed-group=$(TEAM)"), both)]).config.is_none());
+    let name = "OAUTH2_PROXY_ALLOWED_GROUPS";
+    let both = format!(
+        "{{name: {name}, value: everybody}}, {{name: {name}, valueFrom: {{secretKeyRef: {{name: s, key: k}}}}}}"
+    );
+    let manifest = container(ISSUER, &both);
+    assert!(migrated(&[&manifest]).config.is_none());
+    assert!(migrated(&[&manifest, "OAUTH2_PROXY_ALLOWED_GROUPS="]).config.is_none());
+}
+
+#[test]
 fn a_redis_server_is_never_a_reference() {
     let redis = |url: &str| {
         let args = format!("{ISSUER}, --session-store-type=redis, \"--redis-connection-url={url}\"");

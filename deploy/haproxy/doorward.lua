@@ -42,9 +42,9 @@ local function question(headers)
     return asked
 end
 
--- Whether a cookie, or the line that sets one, is Doorward's.
+-- Whether a cookie, or the line that sets one, is Doorward's. A browser sends what `=NAME=x` sets as `NAME=x`.
 local function is_own(cookie)
-    local name = cookie:match("^%s*([^=;%s]*)"):gsub("^__Host%-", "")
+    local name = cookie:match("^%s*=?%s*([^=;%s]*)"):gsub("^__Host%-", "")
     return name == "doorward" or name:sub(1, 9) == "doorward."
 end
 

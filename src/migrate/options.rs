@@ -26,12 +26,14 @@ pub(super) struct Given {
     pub(super) variable: Option<String>,
     /// A variable that is part of `values`, or one of them, and is in none of the files.
     pub(super) unknown: Option<String>,
+    /// One that nobody has set, or to nothing, so that one of `values` is empty, or `*`.
+    pub(super) open: Option<String>,
 }
 
 impl Given {
     /// Written out.
     pub(super) fn plain(values: Vec<String>, layer: Layer, file: &str) -> Self {
-        Self { values, layer, file: file.to_owned(), variable: None, unknown: None }
+        Self { values, layer, file: file.to_owned(), variable: None, unknown: None, open: None }
     }
 
     /// The variable that the files would have to tell.
@@ -111,7 +113,7 @@ pub(super) struct Options {
 impl Options {
     /// A later layer replaces an earlier one, as does a later file of the same layer. Values of one file add up
     /// (`--upstream` twice) where the key is a list. What is no secret and in no file gives way to what somebody wrote down
-    /// for it in the same layer, and never to what a lower one says in its place.
+    /// for it in another file of the same layer, and never to what a lower one says in its place.
     pub(super) fn give(&mut self, key: &'static Key, given: Given) {
         let is_open = |given: &Given| !key.is_secret() && given.lacks().is_some();
         match self.given.get_mut(key.name) {
@@ -124,9 +126,12 @@ impl Options {
                 let lacks = there.lacks().or_else(|| given.lacks()).cloned();
                 there.values.extend(given.values);
                 (there.variable, there.unknown) = (None, lacks);
+                there.open = there.open.take().or(given.open);
             }
-            Some(there) if there.layer == given.layer && is_open(there) != is_open(&given) => {
-                if is_open(there) {
+            Some(there)
+                if there.layer == given.layer && there.file != given.file && is_open(there) != is_open(&given) =>
+            {
+                if is_open(there) && given.values.iter().any(|value| !value.trim().is_empty()) {
                     *there = given;
                 }
             }
@@ -166,6 +171,11 @@ impl Options {
     pub(super) fn elsewhere(&self) -> Vec<(&'static Key, String)> {
         let of = |(name, given): (&&'static str, &Given)| Some((keys::named(name)?, given.lacks()?.clone()));
         self.given.iter().filter_map(of).collect()
+    }
+
+    /// The variable that left a key empty, or open to everybody.
+    pub(super) fn open(&self, name: &str) -> Option<String> {
+        self.given.get(name)?.open.clone()
     }
 
     /// Every value that is not empty.

@@ -27,8 +27,16 @@ function also(world) {
     const set = async (line) => (await w.xhr(jar, `/cookie?line=${encodeURIComponent(line)}`)).headers['set-cookie'];
     assert.deepEqual(await set('a=1; Path=/'), ['a=1; Path=/']);
     for (const name of ['doorwards', 'b.doorward']) assert.deepEqual(await set(`${name}=1; Path=/`), [`${name}=1; Path=/`]);
-    for (const name of ['__Host-doorward', '__Host-doorward.1', 'doorward', 'doorward.login.x']) assert.deepEqual(await set(`${name}=1; Path=/; Secure`), ['dropped=; Max-Age=0']);
+    for (const name of ['__Host-doorward', '__Host-doorward.1', 'doorward', 'doorward.login.x', '=doorward', '= __Host-doorward ', 'doorward.1 ']) assert.deepEqual(await set(`${name}=1; Path=/; Secure`), ['dropped=; Max-Age=0']);
     assert.equal((await w.xhr(jar, '/page')).status, 200);
+  });
+
+  test('k_08 caddy: of several Cookie lines the application gets what is its own', async () => {
+    const w = world();
+    const session = (await w.signedIn('bob')).header(new URL(ORIGIN));
+    const [line] = await w.during(() => w.raw('/page', ['Cookie: a=1', `Cookie: ${session}`, 'Cookie: b=2; doorward.1=x']));
+    assert.deepEqual(values(line, 'cookie').join('; ').split(/[; ]+/).filter(Boolean), ['a=1', 'b=2']);
+    assert.deepEqual(values(line, 'x-forwarded-user'), ['bob']);
   });
 
   test('hx_21 a header without a value does not arrive', async () => {

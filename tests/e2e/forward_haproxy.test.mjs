@@ -75,7 +75,7 @@ forwardTests({
       await w.xhr(jar, '/page');
       const set = async (line) => (await w.xhr(jar, `/cookie?line=${encodeURIComponent(line)}`)).headers['set-cookie'];
       for (const name of ['a', 'doorwards', 'b.doorward']) assert.deepEqual(await set(`${name}=1; Path=/`), [`${name}=1; Path=/`]);
-      for (const name of ['__Host-doorward', '__Host-doorward.1', 'doorward', 'doorward.login.x']) assert.equal(await set(`${name}=1; Path=/; Secure`), undefined);
+      for (const name of ['__Host-doorward', '__Host-doorward.1', 'doorward', 'doorward.login.x', '=doorward', '= __Host-doorward ', 'doorward.1 ']) assert.equal(await set(`${name}=1; Path=/; Secure`), undefined);
       assert.equal((await w.xhr(jar, '/page')).status, 200);
     });
   },

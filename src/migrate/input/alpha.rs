@@ -160,7 +160,8 @@ impl Reader<'_> {
     fn parameters(&mut self, value: &Value) {
         for parameter in value.as_array().into_iter().flatten() {
             let name = text(parameter.get("name")).unwrap_or_default().to_owned();
-            let defaults = super::texts(parameter.get("default"));
+            let written = super::texts(parameter.get("default"));
+            let defaults: Vec<String> = written.iter().map(|text| self.filled("loginURLParameters", text)).collect();
             if parameter.get("allow").is_some() {
                 self.options.warn(&format!("loginURLParameters {name}"), "not carried over: no caller chooses parameters of the sign-in request; the default, if there is one, is always sent");
             }
@@ -229,7 +230,8 @@ impl Reader<'_> {
             match (text(source.get("claim")), source.get("basicAuthPassword")) {
                 (Some(claim), None) => {
                     let prefix = text(source.get("prefix")).unwrap_or_default().to_owned();
-                    headers.push(Header { name, claim: claim.to_owned(), prefix });
+                    let claim = self.filled(list, claim);
+                    headers.push(Header { name, claim, prefix });
                 }
                 (Some(_), Some(_)) => self.options.warn(&place, "not carried over: no header has each person's name with one shared password; [route.upstream_auth] kind = \"basic\" has one fixed name"),
                 (None, _) => self.options.warn(&place, "not carried over: a header of Doorward says a claim, not a fixed text or a secret"),

@@ -15,6 +15,10 @@ pub(super) fn flags(words: &[String], source: Source<'_>, options: &mut Options)
     let mut files = Vec::new();
     let mut words = words.iter().map(|word| word.trim()).peekable();
     while let Some(word) = words.next() {
+        // Of a shell.
+        if word == "-c" {
+            continue;
+        }
         let Some(flag) = word.strip_prefix("--").or_else(|| word.strip_prefix('-')) else { continue };
         let (name, mut value) = match flag.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),
@@ -61,12 +65,13 @@ pub(super) fn given(key: &Key, filled: Vec<Filled>, layer: Layer, file: &str) ->
 
 /// The values of one key as they are, or the variable that holds it.
 pub(super) fn whole(filled: Vec<Filled>, layer: Layer, file: &str) -> Given {
+    let open = filled.iter().find_map(|one| one.open.clone());
     let (variable, unknown) = match &*filled {
         [one] => (one.variable.clone(), one.unknown.clone()),
         several => (None, several.iter().find_map(Filled::lacks).cloned()),
     };
     let values = filled.into_iter().filter_map(|one| one.text).collect();
-    Given { values, layer, file: file.to_owned(), variable, unknown }
+    Given { values, layer, file: file.to_owned(), variable, unknown, open }
 }
 
 /// A list may have several values in one text.
@@ -77,19 +82,23 @@ fn split(key: &Key, value: &str) -> Vec<String> {
     }
 }
 
-/// The words of a line as a shell splits them, quotes taken off.
+/// The words of a line as a shell splits them, quotes taken off. A backslash stays with what it is before: in a file of flags
+/// it is part of the value, and what a shell would make of it is a pattern too.
 pub(super) fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote, mut begun) = (Vec::new(), String::new(), None, false);
-    for c in line.chars() {
+    let mut chars = line.chars().peekable();
+    while let Some(c) = chars.next() {
+        let continues = c == '\\' && chars.peek().is_none_or(|next| matches!(next, '\n' | '\r'));
         match quote {
             Some(q) if c == q => quote = None,
             None if matches!(c, '"' | '\'') => (quote, begun) = (Some(c), true),
-            None if c.is_whitespace() || c == '\\' => {
+            None if c.is_whitespace() || continues => {
                 if begun || !word.is_empty() {
                     words.push(std::mem::take(&mut word));
                 }
                 begun = false;
             }
+            None if c == '\\' => word.extend([Some(c), chars.next()].into_iter().flatten()),
             _ => word.push(c),
         }
     }
@@ -99,13 +108,24 @@ pub(super) fn words(line: &str) -> Vec<String> {
     words
 }
 
+/// The words of a container's command. A shell's `-c` has the whole line in one.
+pub(super) fn command(listed: &[String]) -> Vec<String> {
+    let is_line = |word: &str| word.split_whitespace().skip(1).any(|word| word.starts_with("--"));
+    listed.iter().flat_map(|word| if is_line(word) { words(word) } else { vec![word.clone()] }).collect()
+}
+
 /// Plain text: one flag or variable a line, or a whole command line.
 pub(super) fn lines(text: &str, source: Source<'_>, options: &mut Options) -> Vec<String> {
     let mut command = Vec::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         match assignment(line) {
             Some((name, value)) => variable(name, Some(value), source, options),
-            None => command.extend(words(line)),
+            None => {
+                for (name, value) in before(line) {
+                    variable(&name, Some(&value), source, options);
+                }
+                command.extend(words(line));
+            }
         }
     }
     flags(&command, source, options)
@@ -113,16 +133,32 @@ pub(super) fn lines(text: &str, source: Source<'_>, options: &mut Options) -> Ve
 
 /// The variables that a text sets, whoever they are for.
 pub(super) fn assignments(text: &str) -> Variables {
-    let set = text.lines().map(str::trim).filter_map(assignment);
-    set.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    let set = |line: &str| match assignment(line) {
+        Some((name, value)) => vec![(name.to_owned(), value.to_owned())],
+        None => before(line),
+    };
+    text.lines().map(str::trim).flat_map(set).collect()
 }
 
-/// `NAME=value`, `export NAME='value'`.
+/// `NAME=value`, `export NAME='value'`; but no command line that begins with one.
 fn assignment(line: &str) -> Option<(&str, &str)> {
     let (name, value) = line.strip_prefix("export ").unwrap_or(line).split_once('=')?;
     let (name, value) = (name.trim(), value.trim());
     let quoted = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
-    is_name(name).then(|| (name, quoted.unwrap_or(value)))
+    (is_name(name) && !is_command(line)).then(|| (name, quoted.unwrap_or(value)))
+}
+
+/// Whether a line runs something with flags.
+fn is_command(line: &str) -> bool {
+    let is_program = |word: &String| matches!(word.rsplit('/').next(), Some("oauth2-proxy" | "oauth2_proxy"));
+    words(line).iter().skip(1).any(|word| is_program(word) || word.starts_with("--"))
+}
+
+/// A command line, and the variables that stand before it: `NAME=value oauth2-proxy --flag`.
+fn before(line: &str) -> Vec<(String, String)> {
+    let set = words(line).into_iter().skip_while(|word| matches!(&**word, "exec" | "export" | "env"));
+    let set = set.map_while(|word| word.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())));
+    set.take_while(|(name, _)| is_name(name)).collect()
 }
 
 #[cfg(test)]
@@ -168,6 +204,22 @@ mod tests {
         let variable = |name| options.given(name).and_then(|given| given.variable.clone());
         assert_eq!(variable("client_secret").as_deref(), Some("OIDC_SECRET"));
         assert_eq!(variable("cookie_secret").as_deref(), Some("COOKIE"));
+    }
+
+    #[test]
+    fn variables_before_a_command_hide_no_flag() {
+        let options = read(
+            "OAUTH2_PROXY_SCOPE=openid email\nOAUTH2_PROXY_PROMPT=login HTTPS_PROXY=http://squid:3128 oauth2-proxy --allowed-group=ops",
+        );
+        assert_eq!((options.text("scope"), options.text("prompt")), (Some("openid email"), Some("login")));
+        assert_eq!(options.list("allowed_groups"), ["ops"]);
+    }
+
+    #[test]
+    fn a_backslash_is_no_space() {
+        let options = read("--skip-auth-route=^/admin\\.css$ \\\n  --client-id=app");
+        assert_eq!(options.list("skip_auth_routes"), ["^/admin\\.css$"]);
+        assert_eq!(options.text("client_id"), Some("app"));
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(super) fn read(
         for key in ["entrypoint", "command"] {
             let words = match service.get(key) {
                 Some(Value::String(line)) => args::words(line),
-                list => texts(list),
+                list => args::command(&texts(list)),
             };
             wanted.extend(args::flags(&words, source, options));
         }

@@ -61,12 +61,8 @@ impl Found {
             let own = self.environment(container, file, outside, options);
             let source = Source { file, by: By::Kubernetes, known: &[&own, outside] };
             for key in ["command", "args"] {
-                let words = texts(container.get(key));
-                // A shell's `-c` has the whole line in one word.
-                let words = words
-                    .iter()
-                    .flat_map(|word| if word.contains(" --") { args::words(word) } else { vec![word.clone()] });
-                wanted.extend(args::flags(&words.collect::<Vec<_>>(), source, options));
+                let words = args::command(&texts(container.get(key)));
+                wanted.extend(args::flags(&words, source, options));
             }
             variables.extend(own);
         }
@@ -116,6 +112,8 @@ impl Found {
                     from().map(str::to_owned)
                 }
             };
+            // What came under this name before counts no more.
+            own.remove(name);
             own.extend(value.map(|value| (name.to_owned(), value)));
         }
         own

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 /// Bytes of a value that references are filled into: they may name what names others, many times.
 const LARGEST: usize = 32 * 1024;
 
+/// Bytes of a reference: what does not end within them is none.
+const LONGEST: usize = 1024;
+
 pub(super) type Variables = BTreeMap<String, String>;
 
 /// Who fills references in, before oauth2-proxy sees the value.
@@ -12,11 +15,11 @@ pub(super) type Variables = BTreeMap<String, String>;
 pub(super) enum By {
     /// `${NAME}`, `${NAME:-default}`, `$NAME`; `$$` is a `$`.
     Compose,
-    /// `$(NAME)`; `$$(NAME)` is `$(NAME)`. `${NAME}` is for the shell that a container may begin with.
+    /// `$(NAME)`; `$$` is a `$`. `${NAME}` is for the shell that a container may begin with, its default too.
     Kubernetes,
     /// Whoever was to run a command line, or to fill in a template, that stands alone: `$(NAME)` and `${NAME}`.
     Anybody,
-    /// oauth2-proxy itself, in its structured configuration: `${NAME}`.
+    /// oauth2-proxy itself, in its structured configuration: as compose.
     Itself,
     /// They are text like any other.
     Nobody,
@@ -47,6 +50,8 @@ pub(super) struct Filled {
     pub(super) variable: Option<String>,
     /// One within the text that is in no file.
     pub(super) unknown: Option<String>,
+    /// One that nobody has set, or to nothing, so that the value says nothing or everything.
+    pub(super) open: Option<String>,
 }
 
 impl Filled {
@@ -60,7 +65,7 @@ fn fill(value: &str, by: By, known: &[&Variables]) -> Filled {
     if by == By::Nobody {
         return Filled { text: Some(value.to_owned()), ..Filled::default() };
     }
-    let (mut text, mut unknown, mut rest) = (String::with_capacity(value.len()), None, value);
+    let (mut text, mut unknown, mut last, mut rest) = (String::with_capacity(value.len()), None, None, value);
     while let Some((before, from)) = rest.find('$').and_then(|at| rest.split_at_checked(at)) {
         text.push_str(before);
         if let Some((kept, after)) = escaped(from, by) {
@@ -77,14 +82,18 @@ fn fill(value: &str, by: By, known: &[&Variables]) -> Filled {
         let filled = match (found, reference.more) {
             // Whichever of the two it would be, it names others.
             (_, More::Default(more) | More::Instead(more)) if more.contains('$') => None,
+            // Nobody knows whether it is a shell that gets it.
+            (_, More::Default(_) | More::Instead(_)) if by == By::Kubernetes => None,
+            (_, More::Other) => None,
             (Some(""), More::Default(more)) if reference.or_empty => Some(more),
             (Some(""), More::Instead(_)) if reference.or_empty => Some(""),
             (Some(_), More::Instead(more)) | (None, More::Default(more)) => Some(more),
             (found, _) => found,
         };
         let filled = filled.filter(|filled| text.len() + filled.len() <= LARGEST);
+        last = Some(reference.name);
         if filled.is_none() {
-            unknown = Some(reference.name);
+            unknown = last;
         }
         text.push_str(filled.or_else(|| from.strip_suffix(after)).unwrap_or(from));
         rest = after;
@@ -92,8 +101,11 @@ fn fill(value: &str, by: By, known: &[&Variables]) -> Filled {
     text.push_str(rest);
     let variable = alone(value, by);
     match (&variable, unknown) {
-        (Some(_), Some(_)) => Filled { text: None, variable, unknown: None },
-        (_, unknown) => Filled { text: Some(text), variable, unknown: unknown.map(str::to_owned) },
+        (Some(_), Some(_)) => Filled { variable, ..Filled::default() },
+        (_, unknown) => {
+            let open = last.filter(|_| matches!(text.trim(), "" | "*")).map(str::to_owned);
+            Filled { text: Some(text), variable, unknown: unknown.map(str::to_owned), open }
+        }
     }
 }
 
@@ -118,6 +130,8 @@ enum More<'a> {
     Default(&'a str),
     /// `+`: where there is one.
     Instead(&'a str),
+    /// What is made of it is the shell's affair.
+    Other,
 }
 
 /// What `from` begins with, and what is behind it.
@@ -125,31 +139,35 @@ fn reference(from: &str, by: By) -> Option<(Reference<'_>, &str)> {
     let inside = from.strip_prefix('$')?;
     let plain = |name| Reference { name, more: More::None, or_empty: false };
     if let Some(round) = inside.strip_prefix('(').filter(|_| matches!(by, By::Kubernetes | By::Anybody)) {
-        let (name, after) = round.split_once(')')?;
-        return is_name(name).then(|| (plain(name), after));
+        // Kubernetes takes other characters in names, too.
+        let end = round.bytes().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')).count();
+        let (name, after) = round.split_at_checked(end)?;
+        return after.strip_prefix(')').filter(|_| !name.is_empty()).map(|after| (plain(name), after));
     }
     if let Some(curly) = inside.strip_prefix('{') {
+        let (name, _) = curly.split_at_checked(name_bytes(curly)).filter(|(name, _)| is_name(name))?;
         let (inside, after) = closed(curly)?;
-        let (name, rest) = inside.split_at_checked(name_bytes(inside))?;
+        let rest = inside.get(name.len()..)?;
         let (or_empty, rest) = rest.strip_prefix(':').map_or((false, rest), |rest| (true, rest));
         let more = match rest.split_at_checked(1) {
-            Some(("-", default)) => More::Default(default),
+            Some(("-" | "=", default)) => More::Default(default),
             Some(("+", instead)) => More::Instead(instead),
             // A message for whoever forgot it.
             Some(("?", _)) => More::None,
             None if !or_empty => More::None,
-            _ => return None,
+            _ => More::Other,
         };
-        return is_name(name).then_some((Reference { name, more, or_empty }, after));
+        return Some((Reference { name, more, or_empty }, after));
     }
-    let (name, after) = inside.split_at_checked(name_bytes(inside)).filter(|_| by == By::Compose)?;
+    let (name, after) =
+        inside.split_at_checked(name_bytes(inside)).filter(|_| matches!(by, By::Compose | By::Itself))?;
     is_name(name).then(|| (plain(name), after))
 }
 
 /// What is within a `{` that has been read, and what is behind the `}` that ends it.
 fn closed(text: &str) -> Option<(&str, &str)> {
     let mut open = 1_usize;
-    let end = text.bytes().position(|b| {
+    let end = text.bytes().take(LONGEST).position(|b| {
         open = open + usize::from(b == b'{') - usize::from(b == b'}');
         open == 0
     })?;
@@ -159,9 +177,8 @@ fn closed(text: &str) -> Option<(&str, &str)> {
 /// What is no reference although it looks like one, as it is meant.
 fn escaped(from: &str, by: By) -> Option<(&'static str, &str)> {
     match by {
-        By::Compose => from.strip_prefix("$$").map(|after| ("$", after)),
-        By::Kubernetes => from.strip_prefix("$$(").map(|after| ("$(", after)),
-        By::Anybody | By::Itself | By::Nobody => None,
+        By::Compose | By::Itself | By::Kubernetes => from.strip_prefix("$$").map(|after| ("$", after)),
+        By::Anybody | By::Nobody => None,
     }
 }
 
@@ -187,7 +204,7 @@ mod tests {
         for (value, by, text) in [
             ("team-$(TEAM)", By::Kubernetes, "team-ops"),
             ("$(TEAM)", By::Kubernetes, "ops"),
-            ("$$(TEAM) $(TEAM", By::Kubernetes, "$(TEAM) $(TEAM"),
+            ("$$(TEAM) $(TEAM a$$b $$$(TEAM)", By::Kubernetes, "$(TEAM) $(TEAM a$b $ops"),
             ("^/a$|$TEAM", By::Kubernetes, "^/a$|$TEAM"),
             ("${TEAM}-$TEAM-$$TEAM-$(TEAM)", By::Compose, "ops-ops-$TEAM-$(TEAM)"),
             ("${GROUPS:-admins},${GROUPS-b}", By::Compose, "admins,b"),
@@ -207,6 +224,17 @@ mod tests {
         let many = filled(&"$(TEAM)".repeat(100_000), By::Kubernetes);
         assert_eq!(many.unknown.as_deref(), Some("TEAM"));
         assert!(many.text.unwrap().len() < 1_000_000);
+        for open in ["${", "$(", "${A", "${A:-"] {
+            assert_eq!(filled(&open.repeat(20_000), By::Compose).unknown, None, "{open}");
+        }
+    }
+
+    #[test]
+    fn what_says_nothing_or_everything_is_told() {
+        for value in ["${WHO:-}", "${WHO:-*}", "${NONE}", "${NONE:-*}"] {
+            assert!(filled(value, By::Compose).open.is_some(), "{value}");
+        }
+        assert_eq!(filled("*", By::Compose).open, None, "it is written so");
     }
 
     #[test]
@@ -219,6 +247,9 @@ mod tests {
             ("team-$(WHO)", By::Kubernetes, None, Some("WHO")),
             ("${WHO},${TEAM}", By::Compose, None, Some("WHO")),
             ("${WHO:+x}", By::Compose, None, Some("WHO")),
+            ("${TEAM%x}", By::Compose, None, Some("TEAM")),
+            ("a$(oidc.groups)", By::Kubernetes, None, Some("oidc.groups")),
+            ("a${WHO:-b}", By::Kubernetes, None, Some("WHO")),
             ("${WHO:-${TEAM}}", By::Compose, None, Some("WHO")),
             ("${TEAM:-$WHO}", By::Compose, None, Some("TEAM")),
         ] {

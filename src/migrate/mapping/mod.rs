@@ -70,8 +70,20 @@ pub(super) fn map(options: Options, public_url: Option<&str>) -> Outcome {
 const KEEP_OUT: [&str; 6] =
     ["github_org", "github_repo", "github_team", "gitlab_projects", "google_group", "google_groups"];
 
+/// What says who may pass.
+const WHO: [&str; 5] =
+    ["allowed_groups", "allowed_roles", "authenticated_emails_file", "email_domains", "entra_id_allowed_tenants"];
+
 /// SECURITY: without its value, a key that says who may pass would say nothing.
 fn elsewhere(c: &mut Context) {
+    for key in WHO.into_iter().chain(KEEP_OUT) {
+        if let Some(variable) = c.options.open(key) {
+            let why = format!(
+                "is empty or * by the variable {variable}, which nobody has set or to nothing: give a text file with the line {variable}=…, or write here who may pass"
+            );
+            c.options.refuse(key, why);
+        }
+    }
     for (key, variable) in c.options.elsewhere() {
         let matters = matches!(key.fate, Fate::Becomes(_)) || KEEP_OUT.contains(&key.name);
         if matters && !key.is_secret() {
