@@ -103,6 +103,7 @@ fn a_compose_file_has_defaults_and_an_env_file() {
         assert!(config.contains(line), "{line}: {config}");
     }
     assert!(!["hunter2", "${", "$$"].iter().any(|it| config.contains(it)), "{config}");
+    assert!(migrated(&[compose, "HOST=id.${DOMAIN}\n"]).config.is_none(), "one that names another");
     let other = written(&[compose, "# what differs\nGROUPS=\"staff\"\nCLIENT_ID=wiki\nHOST=id.example.com\n"]);
     assert!(other.contains("group = [\"staff\"]") && other.contains("client_id = \"wiki\""), "{other}");
 }

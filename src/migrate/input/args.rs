@@ -137,7 +137,9 @@ pub(super) fn assignments(text: &str) -> Variables {
         Some((name, value)) => vec![(name.to_owned(), value.to_owned())],
         None => before(line),
     };
-    text.lines().map(str::trim).flat_map(set).collect()
+    // One that names others is as good as unknown: who would fill it in is not said here.
+    let is_plain = |(_, value): &(String, String)| !value.contains("${") && !value.contains("$(");
+    text.lines().map(str::trim).flat_map(set).filter(is_plain).collect()
 }
 
 /// `NAME=value`, `export NAME='value'`; but no command line that begins with one.
